@@ -1,0 +1,49 @@
+"""Lite-HRNet for PyTorch.
+
+The public names are loaded when they are first used, so that importing the package costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from litehrnet_cuda.errors import InputError
+    from litehrnet_cuda.models.checkpoints import load_checkpoint
+    from litehrnet_cuda.models.registry import create_model, list_models
+    from litehrnet_cuda.predictors import PoseEstimator
+    from litehrnet_cuda.results import KeyPoints
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "InputError",
+    "KeyPoints",
+    "PoseEstimator",
+    "__version__",
+    "create_model",
+    "list_models",
+    "load_checkpoint",
+]
+
+_MODULES = {
+    "InputError": "litehrnet_cuda.errors",
+    "KeyPoints": "litehrnet_cuda.results",
+    "PoseEstimator": "litehrnet_cuda.predictors",
+    "create_model": "litehrnet_cuda.models.registry",
+    "list_models": "litehrnet_cuda.models.registry",
+    "load_checkpoint": "litehrnet_cuda.models.checkpoints",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_MODULES[name]), name)
+    globals()[name] = value  # the next use does not come through here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,110 @@
+"""Networks by name."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal, overload
+
+import torch
+
+from litehrnet_cuda.errors import InputError
+from litehrnet_cuda.models.checkpoints import load_checkpoint
+from litehrnet_cuda.models.litehrnet import VARIANTS, Branches, LiteHRNet, PoseNetwork, Variant
+
+Task = Literal["pose", "backbone"]
+
+
+def list_models() -> list[str]:
+    """The names that :func:`create_model` takes."""
+    return list(VARIANTS)
+
+
+def get_variant(name: str) -> Variant:
+    """The description of a network by its name.
+
+    Raises:
+        InputError: for a name that is not in :func:`list_models`, with the nearest one that is.
+    """
+    try:
+        return VARIANTS[name]
+    except KeyError:
+        near = difflib.get_close_matches(name, VARIANTS, n=1, cutoff=0.4)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise InputError(f"unknown model {name!r}, expected one of {', '.join(VARIANTS)}{hint}") from None
+
+
+@overload
+def create_model(
+    name: str | Variant,
+    task: Literal["pose"] = ...,
+    *,
+    num_outputs: int = ...,
+    checkpoint: str | Path | None = ...,
+    with_cp: bool = ...,
+    device: torch.device | str | None = ...,
+    dtype: torch.dtype | None = ...,
+) -> PoseNetwork: ...
+
+
+@overload
+def create_model(
+    name: str | Variant,
+    task: Literal["backbone"],
+    *,
+    checkpoint: str | Path | None = ...,
+    branches: Branches = ...,
+    with_head: bool = ...,
+    in_channels: int = ...,
+    with_cp: bool = ...,
+    device: torch.device | str | None = ...,
+    dtype: torch.dtype | None = ...,
+) -> LiteHRNet: ...
+
+
+def create_model(
+    name: str | Variant,
+    task: Task = "pose",
+    *,
+    num_outputs: int = 17,
+    checkpoint: str | Path | None = None,
+    branches: Branches = "all",
+    with_head: bool = True,
+    in_channels: int = 3,
+    with_cp: bool = False,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> PoseNetwork | LiteHRNet:
+    """Creates a network, in training mode, with the official initialisation or the weights of a checkpoint.
+
+    Args:
+        name: one of :func:`list_models`, or a :class:`~litehrnet_cuda.models.litehrnet.Variant` of your own.
+        task: ``"pose"`` for a network that returns heat maps, ``"backbone"`` for the branches.
+        num_outputs: number of joints (pose only).
+        checkpoint: a file, or the name of a published checkpoint; loaded strictly.
+        branches: ``"all"`` or ``"top"`` (backbone only).
+        with_head: whether the backbone ends with the iterative head (backbone only).
+        in_channels: channels of the image (backbone only).
+        with_cp: gradient checkpointing.
+        device: where the parameters live.
+        dtype: their type.
+
+    Raises:
+        InputError: for an unknown name or task, or a checkpoint that does not fit.
+    """
+    variant = name if isinstance(name, Variant) else get_variant(name)
+    model: PoseNetwork | LiteHRNet
+    if task == "pose":
+        model = PoseNetwork(LiteHRNet(variant, with_cp=with_cp), num_outputs)
+    elif task == "backbone":
+        model = LiteHRNet(variant, in_channels, branches, with_head, with_cp)
+    else:
+        raise InputError(f"unknown task {task!r}, expected 'pose' or 'backbone'")
+    if checkpoint is not None:
+        load_checkpoint(model, checkpoint)
+    target: dict[str, Any] = {}
+    if device is not None:
+        target["device"] = device
+    if dtype is not None:
+        target["dtype"] = dtype
+    return model.to(**target) if target else model

@@ -1,0 +1,207 @@
+"""The building blocks of Lite-HRNet, under the names of the official repository.
+
+Source: Yu et al., "Lite-HRNet: A Lightweight High-Resolution Network" (CVPR 2021), and
+``models/backbones/litehrnet.py`` of the official repository. Branches are ordered from high to low resolution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from litehrnet_cuda.nn.layers import ConvModule, concat_shuffle, depthwise_conv, pool_to_size, run_block
+
+
+class SpatialWeighting(nn.Module):
+    """Weights each channel by a gate computed from all channels' means (paper, section 3.2, "spatial weight").
+
+    ``y = x * sigmoid(W2 relu(W1 mean_hw(x) + b1) + b2)``
+
+    Shape:
+        ``[N, channels, H, W]`` to the same shape.
+    """
+
+    def __init__(self, channels: int, ratio: int = 16) -> None:
+        super().__init__()
+        _check_hidden("SpatialWeighting", channels, ratio)
+        self.global_avgpool = nn.AdaptiveAvgPool2d(1)
+        self.conv1 = ConvModule(channels, int(channels / ratio), norm=False)
+        self.conv2 = ConvModule(int(channels / ratio), channels, norm=False, activation=nn.Sigmoid)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate: Tensor = self.conv2(self.conv1(self.global_avgpool(x)))
+        return x * gate
+
+
+class CrossResolutionWeighting(nn.Module):
+    """Weights every position of every branch by a gate computed across branches (paper, section 3.2).
+
+    All branches are pooled to the smallest one's size and concatenated; two 1x1 convolutions with batch norm
+    (ReLU between, sigmoid behind) give one weight per channel and position, which is upsampled
+    (nearest) to each branch and multiplied in.
+
+    Shape:
+        a list of ``[N, channels[i], H_i, W_i]`` to a list of the same shapes.
+    """
+
+    def __init__(self, channels: Sequence[int], ratio: int = 16) -> None:
+        super().__init__()
+        _check_hidden("CrossResolutionWeighting", sum(channels), ratio)
+        self.channels = list(channels)
+        self.conv1 = ConvModule(sum(channels), int(sum(channels) / ratio))
+        self.conv2 = ConvModule(int(sum(channels) / ratio), sum(channels), activation=nn.Sigmoid)
+
+    def forward(self, x: list[Tensor]) -> list[Tensor]:
+        height, width = x[-1].shape[-2:]
+        pooled = torch.cat([pool_to_size(s, (height, width)) for s in x[:-1]] + [x[-1]], dim=1)
+        weights = self.conv2(self.conv1(pooled)).split(self.channels, dim=1)
+        weighted = [s * F.interpolate(w, size=s.shape[-2:]) for s, w in zip(x[:-1], weights[:-1], strict=True)]
+        return [*weighted, x[-1] * weights[-1]]
+
+
+class ConditionalChannelWeighting(nn.Module):
+    """The block that replaces the shuffle unit's pointwise convolutions (paper, section 3.2, figure 2b).
+
+    The second half of every branch's channels passes cross-resolution weighting, depthwise 3x3 and
+    spatial weighting; the first half is kept; both are concatenated and shuffled.
+
+    Args:
+        in_channels: channels of each branch, all even.
+        stride: 1, as in every published network (others cannot be concatenated with the half that is kept).
+        reduce_ratio: reduction inside cross-resolution weighting.
+        with_cp: gradient checkpointing.
+
+    Shape:
+        a list of ``[N, in_channels[i], H_i, W_i]`` to a list of the same shapes.
+    """
+
+    def __init__(
+        self, in_channels: Sequence[int], stride: int = 1, reduce_ratio: int = 8, with_cp: bool = False
+    ) -> None:
+        super().__init__()
+        if stride != 1:
+            raise ValueError(f"ConditionalChannelWeighting: expected stride 1, got {stride}")
+        for channels in in_channels:
+            _check_even("ConditionalChannelWeighting", channels)
+        half = [channels // 2 for channels in in_channels]
+        self.with_cp = with_cp
+        self.cross_resolution_weighting = CrossResolutionWeighting(half, ratio=reduce_ratio)
+        self.depthwise_convs = nn.ModuleList(depthwise_conv(c) for c in half)
+        self.spatial_weighting = nn.ModuleList(SpatialWeighting(c, ratio=4) for c in half)
+
+    def _forward(self, x: list[Tensor]) -> list[Tensor]:
+        kept, changed = zip(*(s.chunk(2, dim=1) for s in x), strict=True)
+        weighted = self.cross_resolution_weighting(list(changed))
+        filtered = [conv(s) for conv, s in zip(self.depthwise_convs, weighted, strict=True)]
+        gated = [gate(s) for gate, s in zip(self.spatial_weighting, filtered, strict=True)]
+        return [concat_shuffle(a, b) for a, b in zip(kept, gated, strict=True)]
+
+    def forward(self, x: list[Tensor]) -> list[Tensor]:
+        out: list[Tensor] = run_block(self, self._forward, x, self.with_cp)
+        return out
+
+    def extra_repr(self) -> str:
+        return f"with_cp={self.with_cp}" if self.with_cp else ""
+
+
+class Stem(nn.Module):
+    """Reduces an image to a quarter of its size: 3x3 with stride 2, then a shuffle unit with stride 2.
+
+    Args:
+        in_channels: channels of the image.
+        stem_channels: channels after the first convolution, even.
+        out_channels: channels of the output.
+        expand_ratio: width of the second branch's depthwise convolution, relative to ``stem_channels``.
+        with_cp: gradient checkpointing.
+
+    Shape:
+        ``[N, in_channels, H, W]`` to ``[N, out_channels, ceil(H / 4), ceil(W / 4)]``
+    """
+
+    def __init__(
+        self, in_channels: int, stem_channels: int, out_channels: int, expand_ratio: float = 1, with_cp: bool = False
+    ) -> None:
+        super().__init__()
+        _check_even("Stem", stem_channels)
+        _check_even("Stem", out_channels)
+        half = stem_channels // 2
+        mid_channels = round(stem_channels * expand_ratio)
+        if stem_channels == out_channels:
+            first, second = out_channels - half, half
+        else:
+            first, second = out_channels - stem_channels, stem_channels
+        self.with_cp = with_cp
+        self.conv1 = ConvModule(in_channels, stem_channels, 3, stride=2)
+        self.branch1 = nn.Sequential(depthwise_conv(half, stride=2), ConvModule(half, first))
+        self.expand_conv = ConvModule(half, mid_channels)
+        self.depthwise_conv = depthwise_conv(mid_channels, stride=2)
+        self.linear_conv = ConvModule(mid_channels, second)
+
+    def _forward(self, x: Tensor) -> Tensor:
+        x1, x2 = self.conv1(x).chunk(2, dim=1)
+        x2 = self.linear_conv(self.depthwise_conv(self.expand_conv(x2)))
+        return concat_shuffle(self.branch1(x1), x2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = run_block(self, self._forward, x, self.with_cp)
+        return out
+
+
+class ShuffleUnit(nn.Module):
+    """The shuffle unit of ShuffleNet V2, the block of the naive networks.
+
+    At stride 1 half of the channels pass and half are filtered; at stride 2 both branches see all channels.
+
+    Args:
+        in_channels: input channels; at stride 1 equal to ``out_channels``.
+        out_channels: output channels, even.
+        stride: 1 or 2.
+        with_cp: gradient checkpointing.
+
+    Shape:
+        ``[N, in_channels, H, W]`` to ``[N, out_channels, ceil(H / stride), ceil(W / stride)]``
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1, with_cp: bool = False) -> None:
+        super().__init__()
+        _check_even("ShuffleUnit", out_channels)
+        if stride not in (1, 2):
+            raise ValueError(f"ShuffleUnit: expected stride 1 or 2, got {stride}")
+        if stride == 1 and in_channels != out_channels:
+            raise ValueError(f"ShuffleUnit: expected out_channels={in_channels} at stride 1, got {out_channels}")
+        half = out_channels // 2
+        self.stride = stride
+        self.with_cp = with_cp
+        if stride > 1:
+            self.branch1 = nn.Sequential(depthwise_conv(in_channels, stride), ConvModule(in_channels, half))
+        self.branch2 = nn.Sequential(
+            ConvModule(in_channels if stride > 1 else half, half), depthwise_conv(half, stride), ConvModule(half, half)
+        )
+
+    def _forward(self, x: Tensor) -> Tensor:
+        if self.stride > 1:
+            return concat_shuffle(self.branch1(x), self.branch2(x))
+        x1, x2 = x.chunk(2, dim=1)
+        return concat_shuffle(x1, self.branch2(x2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = run_block(self, self._forward, x, self.with_cp)
+        return out
+
+    def extra_repr(self) -> str:
+        return f"stride={self.stride}"
+
+
+def _check_even(name: str, channels: int) -> None:
+    if channels % 2:
+        raise ValueError(
+            f"{name}: expected an even number of channels, because they are split in halves, got {channels}"
+        )
+
+
+def _check_hidden(name: str, channels: int, ratio: int) -> None:
+    if int(channels / ratio) < 1:
+        raise ValueError(f"{name}: expected at least ratio={ratio} channels, so that one remains, got {channels}")
