@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from torch import Tensor, nn
@@ -198,6 +199,6 @@ def _transition(before: Sequence[int], after: Sequence[int]) -> nn.ModuleList:
             paths.append(None if same else nn.Sequential(*separable_layers(before[i], channels)))
         else:
             widths = [before[-1]] * (i + 1 - len(before)) + [channels]
-            steps = (nn.Sequential(*separable_layers(a, b, 2)) for a, b in zip(widths[:-1], widths[1:], strict=True))
+            steps = (nn.Sequential(*separable_layers(a, b, 2)) for a, b in pairwise(widths))
             paths.append(nn.Sequential(*steps))
-    return nn.ModuleList(paths)
+    return nn.ModuleList(paths)  # type: ignore[arg-type]  # it does take None

@@ -81,8 +81,9 @@ class LiteHRModule(nn.Module):
                 nn.Sequential(*(ShuffleUnit(c, c, with_cp=with_cp) for _ in range(num_blocks))) for c in in_channels
             )
         if self.with_fuse:
+            # Entry [i][j] is f_ij; a ModuleList takes the None at i = j, although its annotation does not say so.
             self.fuse_layers = nn.ModuleList(
-                nn.ModuleList(self._fuse_path(i, j) for j in range(num_branches))
+                nn.ModuleList(self._fuse_path(i, j) for j in range(num_branches))  # type: ignore[misc]
                 for i in range(num_branches if multiscale_output else 1)
             )
             self.relu = nn.ReLU()
@@ -101,6 +102,7 @@ class LiteHRModule(nn.Module):
         """The fuse step, from the blocks' outputs o to s before the ReLU."""
         sums: list[Tensor] = []
         for i, paths in enumerate(self.fuse_layers):
+            assert isinstance(paths, nn.ModuleList)
             if i == 0:
                 total = 2 * x[0]
             else:

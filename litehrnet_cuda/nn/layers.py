@@ -99,7 +99,8 @@ def concat_shuffle(x1: Tensor, x2: Tensor) -> Tensor:
     """
     if x1.shape[1] == x2.shape[1]:  # then shuffling means interleaving, which takes one copy instead of two
         return torch.stack((x1, x2), dim=2).flatten(1, 2)
-    return torch.cat((x1, x2), dim=1).unflatten(1, (2, -1)).transpose(1, 2).flatten(1, 2)
+    n, _, height, width = x1.shape
+    return torch.cat((x1, x2), dim=1).view(n, 2, -1, height, width).transpose(1, 2).flatten(1, 2)
 
 
 def pool_to_size(x: Tensor, size: tuple[int, int]) -> Tensor:

@@ -1,0 +1,76 @@
+# Everything runs in a virtual environment that is made when it is missing; a second run needs no network.
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH ?= torch==2.13.0
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip
+SOURCES := $(shell find litehrnet_cuda csrc -type f ! -name '*.py[co]' ! -name '*.so')
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow lint clean
+
+help:
+	@echo 'make demo       train, evaluate and predict on generated people; pictures in runs/demo'
+	@echo 'make test       lint, types, and all tests but the slow ones'
+	@echo 'make test-slow  the slow tests: packaging in fresh environments, long training runs'
+	@echo 'make lint       ruff and mypy alone'
+	@echo 'make clean      remove $(VENV), build products and caches; runs/ stays'
+	@echo
+	@echo 'PYTHON=python3.12   the Python that makes $(VENV) (3.10 or newer; now $(PYTHON))'
+	@echo 'TORCH=torch==2.10.0 the torch to install (default $(TORCH), unless $(PYTHON) brings its own)'
+
+demo: $(VENV)/.package
+	$(BIN)/litehrnet demo --out runs/demo
+
+# The console script, not `python -m pytest`, which would put the source tree before the installed package.
+test: lint
+	$(BIN)/pytest -m 'not slow'
+
+test-slow: $(VENV)/.package
+	$(BIN)/pytest -m slow
+
+lint: $(VENV)/.package
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find litehrnet_cuda python_tests -name __pycache__ -prune -exec rm -rf {} +
+	find litehrnet_cuda -name '*.so' -delete
+
+# The Python that made the environment is in the stamp's name: one asked for by name replaces an environment of another
+# version, and without a name the environment stays as it is.
+VERSION = $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+ifeq ($(origin PYTHON),file)
+ENVIRONMENT := $(or $(firstword $(wildcard $(VENV)/.python-*)),$(VENV)/.python-$(VERSION))
+else
+ENVIRONMENT := $(VENV)/.python-$(VERSION)
+endif
+
+# A torch that PYTHON brings along, as in PyTorch's container images, is used rather than installed again.
+$(ENVIRONMENT):
+	@$(PYTHON) -c '' 2>/dev/null || { echo '$(PYTHON): no such Python; name one, as in PYTHON=python3.12 make test'; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else 1)' || { \
+	    echo '$(PYTHON) is Python $(VERSION), and 3.10 or newer is needed; name one, as in PYTHON=python3.12 make test'; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	    echo '$(PYTHON) lacks the venv module; on Debian and Ubuntu the package python3-venv has it'; exit 1; }
+	$(PYTHON) -m venv --clear $(if $(shell $(PYTHON) -c 'import torch; print(1)' 2>/dev/null),--system-site-packages) $(VENV)
+	@touch $@
+
+$(VENV)/.dependencies: pyproject.toml $(ENVIRONMENT)
+ifeq ($(origin TORCH),file)
+	$(BIN)/python -c 'import torch' 2>/dev/null || $(PIP) install '$(TORCH)'
+else
+	$(PIP) install '$(TORCH)'
+endif
+	$(PIP) install 'setuptools>=77'
+	$(PIP) install --no-build-isolation '.[dev]'
+	@touch $@
+
+# Not editable, so that tests and demo run what users get.
+$(VENV)/.package: setup.py $(SOURCES) $(VENV)/.dependencies
+	$(PIP) install --quiet --no-index --no-deps --no-build-isolation --force-reinstall .
+	@touch $@

@@ -1,0 +1,10 @@
+// The only file that includes torch's headers, and so the only one that knows which torch ABI we use: the libtorch
+// stable ABI, as of the version in TORCH_TARGET_VERSION. With TORCH_STABLE_ONLY an include of anything unstable is a
+// compile error here rather than an undefined symbol at the user's.
+#pragma once
+
+#if !defined(TORCH_TARGET_VERSION) || !defined(TORCH_STABLE_ONLY)
+#error "build with -DTORCH_TARGET_VERSION=... and -DTORCH_STABLE_ONLY, as setup.py does"
+#endif
+
+#include <torch/csrc/stable/library.h>

@@ -1,0 +1,73 @@
+"""The command `litehrnet`: finds the command's module, runs it, and turns outcomes into exit statuses.
+
+A command is a module of litehrnet_cuda.cli.commands with `add_arguments(parser)` and `run(args) -> int`. It is imported
+only when it is used, so that `litehrnet --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Protocol, cast
+
+from litehrnet_cuda import __version__
+from litehrnet_cuda.errors import InputError
+
+COMMANDS = {
+    "demo": "train, evaluate and predict on generated people, and leave pictures",
+    "predict": "find the poses of people in images",
+    "train": "train a model",
+    "evaluate": "measure a model's accuracy on a data set",
+    "summary": "count parameters, operations and memory of the networks",
+    "env": "show versions, devices and backends, and why one is off",
+}
+
+
+class Command(Protocol):
+    """What main expects of a command's module."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
+
+    def run(self, args: argparse.Namespace) -> int: ...
+
+
+def load_command(name: str) -> Command:
+    """The module that carries out a command of the table."""
+    return cast(Command, importlib.import_module(f"litehrnet_cuda.cli.commands.{name}"))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns the exit status.
+
+    Args:
+        argv: the arguments without the program's name; by default those of the process.
+
+    Returns:
+        0 on success, 2 for input that cannot be used, 130 when interrupted, else what the command says.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(prog="litehrnet", description="Lite-HRNet: human poses, fast.")
+    parser.add_argument("--version", action="version", version=f"litehrnet_cuda {__version__}")
+    parser.set_defaults(command=None)
+    subparsers = parser.add_subparsers(dest="command", metavar="<command>", title="commands")
+    chosen = next((argument for argument in arguments if not argument.startswith("-")), None)
+    for name, purpose in COMMANDS.items():
+        subparser = subparsers.add_parser(name, help=purpose, description=f"{purpose[0].upper()}{purpose[1:]}.")
+        if name == chosen:
+            command = load_command(name)
+            command.add_arguments(subparser)
+
+    args = parser.parse_args(arguments)
+    if args.command is None:
+        parser.print_help(sys.stderr)
+        return 2
+    try:
+        return command.run(args)
+    except InputError as error:
+        print(f"litehrnet {args.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"litehrnet {args.command}: interrupted", file=sys.stderr)
+        return 130

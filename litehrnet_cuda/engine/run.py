@@ -1,0 +1,150 @@
+"""A training run from data to pictures: what `litehrnet train` and `litehrnet demo` do."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import torch
+
+from litehrnet_cuda.codecs.heatmap import Decoder
+from litehrnet_cuda.data.coco import CocoKeypoints
+from litehrnet_cuda.data.pose_dataset import Augmentation, PoseDataset
+from litehrnet_cuda.engine.evaluate import Evaluation, evaluate
+from litehrnet_cuda.engine.report import predictions_beside_truth
+from litehrnet_cuda.engine.train import TrainConfig, train
+from litehrnet_cuda.files import output_folder, written_whole
+from litehrnet_cuda.models.checkpoint_files import CheckpointMetadata
+from litehrnet_cuda.models.checkpoints import save_checkpoint
+from litehrnet_cuda.models.litehrnet import PoseNetwork
+from litehrnet_cuda.models.registry import create_model
+from litehrnet_cuda.predictors import PoseEstimator
+from litehrnet_cuda.visualize import plot_training_curve
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides the outcome of a run, beside the data.
+
+    Args:
+        model: name of the network.
+        input_size: (width, height) of the crops in pixels.
+        sigma: of the target heat maps, in heat-map pixels.
+        decoder: used in validation.
+        augmentation: of the people.
+        training: steps, learning rate and so on.
+    """
+
+    model: str = "litehrnet_18"
+    input_size: tuple[int, int] = (192, 256)
+    sigma: float = 2.0
+    decoder: Decoder = "quarter"
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    training: TrainConfig = field(default_factory=TrainConfig)
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """Where a run leaves its results."""
+
+    folder: Path
+
+    @property
+    def checkpoint(self) -> Path:
+        """The trained weights, with what is needed to use them."""
+        return self.folder / "model.safetensors"
+
+    @property
+    def log(self) -> Path:
+        """One JSON object per epoch."""
+        return self.folder / "log.jsonl"
+
+    @property
+    def metrics(self) -> Path:
+        """Average precision on the validation people."""
+        return self.folder / "metrics.json"
+
+    @property
+    def curve(self) -> Path:
+        """Loss and average precision over the steps."""
+        return self.folder / "curve.png"
+
+    @property
+    def predictions(self) -> Path:
+        """Predictions beside the truth."""
+        return self.folder / "predictions.png"
+
+
+def run_training(
+    folder: str | Path,
+    recipe: Recipe,
+    training_people: CocoKeypoints,
+    validation_people: CocoKeypoints,
+    *,
+    device: torch.device | str | None = None,
+    progress: bool = True,
+) -> tuple[RunFiles, Evaluation]:
+    """Trains a network from scratch, evaluates it, and leaves checkpoint, log, metrics and pictures.
+
+    Args:
+        folder: for the results; created, files of an earlier run are replaced one by one as new ones are complete.
+        recipe: see :class:`Recipe`.
+        training_people: to learn from.
+        validation_people: to measure with, in their annotated boxes.
+        device: by default a CUDA device if there is one.
+        progress: show progress bars.
+
+    Raises:
+        InputError: for a folder, data or recipe that cannot be used.
+    """
+    files = RunFiles(output_folder(folder))
+    keypoint_set = training_people.keypoint_set
+    torch.manual_seed(recipe.training.seed)
+    model = create_model(
+        recipe.model,
+        num_outputs=len(keypoint_set),
+        device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
+    )
+    dataset = PoseDataset(
+        training_people,
+        recipe.input_size,
+        sigma=recipe.sigma,
+        augmentation=recipe.augmentation,
+        mode="udp" if recipe.decoder == "udp" else "gaussian",
+        seed=recipe.training.seed,
+        cache_images=True,
+    )
+
+    def measure(network: PoseNetwork, show: bool = False) -> Evaluation:
+        estimator = PoseEstimator(
+            network,
+            input_size=recipe.input_size,
+            keypoint_set=keypoint_set,
+            decoder=recipe.decoder,
+            device=next(network.parameters()).device,
+        )
+        return evaluate(estimator, validation_people, progress=show)
+
+    history = train(
+        model, dataset, recipe.training, log_file=files.log, validate=lambda m: measure(m).metrics, progress=progress
+    )
+    metadata = CheckpointMetadata(
+        variant=recipe.model,
+        task="pose",
+        num_outputs=len(keypoint_set),
+        keypoint_set=keypoint_set,
+        input_size=recipe.input_size,
+    )
+    save_checkpoint(model, files.checkpoint, metadata)
+    # From the file, not from memory, so that what is measured and shown is what the user gets.
+    estimator = PoseEstimator(None, checkpoint=files.checkpoint, decoder=recipe.decoder, device=device)
+    evaluation = evaluate(estimator, validation_people, progress=progress)
+    with written_whole(files.metrics) as draft:
+        draft.write_text(json.dumps({"boxes": "annotated", **evaluation.metrics}, indent=1) + "\n")
+    with written_whole(files.curve) as draft:
+        plot_training_curve(history, draft)
+    with written_whole(files.predictions) as draft:
+        cv2.imwrite(str(draft), predictions_beside_truth(estimator, validation_people))
+    return files, evaluation

@@ -1,0 +1,156 @@
+"""Training of pose networks."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from litehrnet_cuda.data.pose_dataset import PoseDataset, use_one_thread
+from litehrnet_cuda.engine.schedule import DECAYS, Decay, learning_rate_factor
+from litehrnet_cuda.errors import InputError
+from litehrnet_cuda.models.litehrnet import PoseNetwork
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How to train. Learning rate, optimizer and warm-up are those of the official recipe (Adam without weight decay).
+
+    Args:
+        epochs: passes over the data.
+        batch_size: people per step.
+        learning_rate: at its highest.
+        warm_up_steps: see :func:`~litehrnet_cuda.engine.schedule.learning_rate_factor`.
+        decay: ``"step"`` or ``"cosine"``.
+        seed: of initialisation (by the caller), order and augmentation.
+        workers: processes that cut out and augment people; 0 does it in this one.
+        validate_every: epochs between validations; the last epoch always validates.
+    """
+
+    epochs: int = 210
+    batch_size: int = 64
+    learning_rate: float = 2e-3
+    warm_up_steps: int = 500
+    decay: Decay = "step"
+    seed: int = 0
+    workers: int = 0
+    validate_every: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "validate_every"):
+            if getattr(self, name) < 1:
+                raise InputError(f"TrainConfig: {name}: expected at least 1, got {getattr(self, name)}")
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise InputError(f"TrainConfig: learning_rate: expected a positive number, got {self.learning_rate}")
+        if self.decay not in DECAYS:
+            raise InputError(f"TrainConfig: decay: expected one of {', '.join(DECAYS)}, got {self.decay!r}")
+
+
+def joints_mse_loss(heatmaps: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Mean squared error of heat maps, weighted per joint (official: ``JointsMSELoss`` with target weights).
+
+    Args:
+        heatmaps, targets: ``[N, K, h, w]``.
+        weights: ``[N, K]``; 0 leaves a joint out. Joints that are left out still count in the mean.
+    """
+    weights = weights[..., None, None]
+    return (heatmaps * weights - targets * weights).square().mean()
+
+
+def train(
+    model: PoseNetwork,
+    dataset: PoseDataset,
+    config: TrainConfig,
+    *,
+    log_file: Path | None = None,
+    validate: Callable[[PoseNetwork], dict[str, float]] | None = None,
+    progress: bool = True,
+) -> list[dict[str, Any]]:
+    """Trains a network in place, deterministically: equal arguments give equal weights.
+
+    Args:
+        model: on the device to train on.
+        dataset: people and heat maps.
+        config: see :class:`TrainConfig`.
+        log_file: one JSON object per epoch is appended as it happens.
+        validate: called with the network in evaluation mode after every ``config.validate_every`` epochs; its figures
+            are logged.
+        progress: show a progress bar.
+
+    Returns:
+        the log: one dictionary per epoch with ``epoch``, ``step``, ``loss``, ``learning_rate``, ``images_per_second``,
+        and what ``validate`` returned.
+
+    Raises:
+        InputError: if there are fewer people than two, which batch norm needs.
+        RuntimeError: if the loss is not finite.
+    """
+    if len(dataset) < 2:
+        raise InputError(f"train: expected at least two people to train with, got {len(dataset)}")
+    device = next(model.parameters()).device
+    loader = DataLoader(
+        dataset,
+        batch_size=min(config.batch_size, len(dataset)),
+        shuffle=True,
+        drop_last=True,  # a last batch of one person would have no batch statistics
+        num_workers=config.workers,
+        worker_init_fn=use_one_thread,
+        persistent_workers=config.workers > 0,
+        generator=torch.Generator().manual_seed(config.seed),
+    )
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
+    total_steps = config.epochs * len(loader)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer,
+        lambda step: learning_rate_factor(step, total_steps, warm_up_steps=config.warm_up_steps, decay=config.decay),
+    )
+    history: list[dict[str, Any]] = []
+    if log_file is not None:
+        log_file.write_text(json.dumps({"config": asdict(config), "people": len(dataset)}) + "\n")
+    with tqdm(total=total_steps, desc="train", unit="step", disable=not progress) as bar:
+        for epoch in range(1, config.epochs + 1):
+            model.train()
+            dataset.set_epoch(epoch)
+            started, total_loss, images = time.perf_counter(), torch.zeros((), device=device), 0
+            for batch in loader:
+                image, target, weight = (batch[name].to(device) for name in ("image", "heatmaps", "weights"))
+                loss = joints_mse_loss(model(image), target, weight)
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                schedule.step()
+                total_loss += loss.detach()
+                images += len(image)
+                bar.update()
+            mean_loss = total_loss.item() / len(loader)
+            if not math.isfinite(mean_loss):
+                raise RuntimeError(
+                    f"the loss is no longer finite in epoch {epoch}; a lower learning rate than "
+                    f"{config.learning_rate} may help"
+                )
+            record: dict[str, Any] = {
+                "epoch": epoch,
+                "step": bar.n,
+                "loss": mean_loss,
+                "learning_rate": schedule.get_last_lr()[0],
+                "images_per_second": round(images / (time.perf_counter() - started), 1),
+            }
+            if validate is not None and (epoch % config.validate_every == 0 or epoch == config.epochs):
+                model.eval()
+                record |= validate(model)
+            history.append(record)
+            bar.set_postfix(loss=f"{mean_loss:.2e}", **{k: f"{v:.3f}" for k, v in record.items() if k == "AP"})
+            if log_file is not None:
+                with log_file.open("a") as log:
+                    log.write(json.dumps(record) + "\n")
+    model.eval()
+    return history

@@ -1,0 +1,253 @@
+"""Loading checkpoints into networks, strictly and with a readable difference where they do not fit, and saving them."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from litehrnet_cuda.errors import InputError
+from litehrnet_cuda.keypoints import KEYPOINT_SETS
+from litehrnet_cuda.models.checkpoint_files import (
+    CheckpointMetadata,
+    read_checkpoint,
+    write_safetensors,
+)
+from litehrnet_cuda.models.checkpoint_files import read_metadata as _read_file_metadata
+from litehrnet_cuda.models.key_layouts import (
+    HEAD_WEIGHT,
+    convert_keys,
+    detect_variant,
+    layout_of,
+    official_name,
+    strip_wrappers,
+)
+from litehrnet_cuda.models.published import PUBLISHED, did_you_mean, fetch
+
+__all__ = [
+    "CheckpointMetadata",
+    "LoadReport",
+    "convert_keys",
+    "detect_variant",
+    "load_checkpoint",
+    "read_checkpoint",
+    "read_metadata",
+    "resolve_checkpoint",
+    "save_checkpoint",
+]
+
+_BACKBONE = "backbone."
+_NAMES_SHOWN = 4  # of each kind of difference, so that a message stays within a screen
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What :func:`load_checkpoint` did.
+
+    Args:
+        path: the file.
+        layout: whose names the file uses.
+        loaded: number of tensors that were loaded.
+        kept: names of the model's tensors that kept their values, with ``strict=False``.
+        left_out: names in the checkpoint, in the official layout, that the model has no use for.
+    """
+
+    path: Path
+    layout: str
+    loaded: int
+    kept: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        text = f"{self.path}: {self.loaded} tensors loaded ({self.layout} layout)"
+        if self.kept:
+            text += f", {len(self.kept)} of the model kept their values ({_in_words(self.kept)})"
+        if self.left_out:
+            text += f", {len(self.left_out)} of the checkpoint left out ({_in_words(self.left_out)})"
+        return text
+
+
+def resolve_checkpoint(path_or_name: str | os.PathLike[str]) -> Path:
+    """The file that a path or the name of a published checkpoint stands for; downloads the latter the first time.
+
+    Raises:
+        InputError: it is neither, with the names that come close; or the download fails.
+    """
+    path = Path(path_or_name)
+    if path.exists():
+        return path
+    name = os.fspath(path_or_name)
+    if name in PUBLISHED:
+        return fetch(name)
+    beside = [str(path.parent / file.name) for file in path.parent.iterdir()] if path.parent.is_dir() else []
+    hint = did_you_mean(str(path), beside) or did_you_mean(path.name, PUBLISHED)
+    raise InputError(
+        f"checkpoint: expected a file or one of {', '.join(PUBLISHED)}, got {name!r}, which is neither{hint}"
+    )
+
+
+def read_metadata(path_or_name: str | os.PathLike[str]) -> CheckpointMetadata | None:
+    """What a checkpoint says about the network that it belongs to; ``None`` where it says nothing.
+
+    Files of :func:`save_checkpoint` say it in their header; for names of published checkpoints it is known without a
+    download.
+
+    Raises:
+        InputError: there is no such checkpoint, or it cannot be read.
+    """
+    entry = PUBLISHED.get(os.fspath(path_or_name))
+    if entry is not None and not Path(path_or_name).exists():
+        return CheckpointMetadata(
+            variant=entry.variant,
+            task="pose",
+            num_outputs=entry.num_outputs,
+            keypoint_set=KEYPOINT_SETS.get(entry.keypoint_set),
+            input_size=entry.input_size,
+        )
+    return _read_file_metadata(resolve_checkpoint(path_or_name))
+
+
+def load_checkpoint(model: nn.Module, path_or_name: str | os.PathLike[str], *, strict: bool = True) -> LoadReport:
+    """Load a checkpoint of any known layout into a network.
+
+    Every tensor of the network must be in the checkpoint with the same shape, and the other way round; if anything
+    differs, the network stays as it is. Values are converted to the network's dtype and device. A backbone
+    (:class:`LiteHRNet` itself) loads from the checkpoint of a whole network, whose head it leaves out.
+
+    Args:
+        model: a network with the official parameter names, bare or wrapped in ``DataParallel`` or ``torch.compile``.
+        path_or_name: a file as :func:`read_checkpoint` takes it, or the name of a published checkpoint.
+        strict: with ``False``, the head may differ, as for training on other joints: what does not fit keeps its
+            values. The backbone must fit all the same.
+
+    Raises:
+        InputError: the checkpoint cannot be read, does not fit, or holds values that are not finite.
+    """
+    path = resolve_checkpoint(path_or_name)
+    raw = read_checkpoint(path)
+    source = convert_keys(raw)
+    own = model.state_dict()
+    own_names = {official_name(name): name for name in own}
+    target = {official: own[name] for official, name in own_names.items()}
+
+    left_out = _unused_by_backbone(source, target)
+    source = {name: value for name, value in source.items() if name not in left_out}
+    missing = [name for name in target if name not in source]
+    unexpected = [name for name in source if name not in target]
+    misshapen = [name for name in target if name in source and source[name].shape != target[name].shape]
+    tolerated = set() if strict else {name for name in (*missing, *unexpected, *misshapen) if not _in_backbone(name)}
+    if not tolerated.issuperset((*missing, *unexpected, *misshapen)):
+        raise InputError(_difference(path, source, target, missing, unexpected, misshapen))
+
+    fitting = {name: source[name].to(target[name].dtype) for name in target if name not in tolerated}
+    broken = [name for name, value in fitting.items() if not bool(torch.isfinite(value).all())]
+    if broken:
+        raise InputError(
+            f"{path}: expected finite weights, got NaN or infinity (in {target[broken[0]].dtype}) in {len(broken)} of "
+            f"{len(fitting)} tensors: {_listed(broken)}; the training diverged or the file is damaged"
+        )
+    model.load_state_dict({own_names[name]: value for name, value in fitting.items()}, strict=strict)
+    return LoadReport(
+        path=path,
+        layout=layout_of(raw),
+        loaded=len(fitting),
+        kept=tuple(name for name in target if name in tolerated),
+        left_out=(
+            *left_out,
+            *(name for name in unexpected if name in tolerated),
+        ),
+    )
+
+
+def save_checkpoint(model: nn.Module, path: str | os.PathLike[str], metadata: CheckpointMetadata) -> Path:
+    """Write a network to a ``.safetensors`` file, whole or not at all, with what is needed to use it.
+
+    Names are the network's own without the prefixes of ``DataParallel`` and ``torch.compile``.
+
+    Raises:
+        InputError: the name does not end in ``.safetensors``, or the place cannot be written to.
+    """
+    return write_safetensors(
+        {strip_wrappers(name): value for name, value in model.state_dict().items()}, path, metadata
+    )
+
+
+def _in_backbone(name: str) -> bool:
+    return name.startswith(_BACKBONE)
+
+
+def _unused_by_backbone(source: Iterable[str], target: Iterable[str]) -> tuple[str, ...]:
+    """The names in a checkpoint of a whole network that a backbone on its own has no place for: the heads."""
+    target = list(target)
+    if not all(map(_in_backbone, target)):
+        return ()
+    # A backbone that returns all of its branches has no iterative head either.
+    head_layer = _BACKBONE + "head_layer."
+    without_head_layer = not any(name.startswith(head_layer) for name in target)
+    return tuple(
+        name for name in source if not _in_backbone(name) or (without_head_layer and name.startswith(head_layer))
+    )
+
+
+def _difference(
+    path: Path,
+    source: Mapping[str, Tensor],
+    target: Mapping[str, Tensor],
+    missing: list[str],
+    unexpected: list[str],
+    misshapen: list[str],
+) -> str:
+    """How a checkpoint differs from a network, on one screen, and what to do about it."""
+    lines = [f"{path}: expected the {len(target)} tensors of the model, got {len(source)} that do not fit"]
+    for names, what in ((missing, "missing from the checkpoint"), (unexpected, "in the checkpoint, not in the model")):
+        if names:
+            lines.append(f"  {len(names)} {what} ({_in_words(names)}): {_listed(names)}")
+    if misshapen:
+        shown = [f"{name} {_shape(source[name])} instead of {_shape(target[name])}" for name in misshapen]
+        lines.append(f"  {len(misshapen)} of another shape ({_in_words(misshapen)}): {_listed(shown)}")
+    lines += [f"  {hint}" for hint in _hints(source, target)]
+    return "\n".join(lines)
+
+
+def _hints(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> list[str]:
+    try:
+        source_variant, source_outputs = detect_variant(source)
+    except InputError as error:
+        return [str(error).removeprefix("state_dict: ")]
+    try:
+        target_variant, target_outputs = detect_variant(target)
+    except InputError:  # a network of the caller's own
+        target_variant, target_outputs = "none of the released variants", None
+    outputs = source_outputs or target_outputs
+    call = f'create_model("{source_variant}"' + (f", num_outputs={outputs})" if outputs else ")")
+    if source_variant != target_variant:
+        return [f"the checkpoint is of {source_variant}, the model is {target_variant}: use {call}"]
+    if source_outputs is None and HEAD_WEIGHT in target:
+        return ["the checkpoint is of a backbone without a head: strict=False keeps the head of the model"]
+    if target_outputs is not None and source_outputs != target_outputs:
+        return [
+            f"the head has {source_outputs} outputs, the model's {target_outputs}: use {call}, or strict=False to keep "
+            "the head of the model"
+        ]
+    return []
+
+
+def _in_words(names: Iterable[str]) -> str:
+    """The parts of the network that names belong to, with their counts: ``backbone.stage1: 12, keypoint_head: 2``."""
+    parts = Counter(".".join(name.split(".")[: 2 if _in_backbone(name) else 1]) for name in names)
+    shown = [f"{part}: {count}" for part, count in parts.most_common(6)]
+    return ", ".join(shown) + (f", {len(parts) - 6} other parts" if len(parts) > 6 else "")
+
+
+def _listed(names: list[str]) -> str:
+    rest = len(names) - _NAMES_SHOWN
+    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _shape(tensor: Tensor) -> str:
+    return str(list(tensor.shape))

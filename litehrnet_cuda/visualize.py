@@ -1,0 +1,274 @@
+"""Pictures of results: poses and masks on images, sheets of images, curves of a training run.
+
+Images are ``[H, W, 3]`` uint8 BGR. Every function returns a new image and leaves its input as it is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from .errors import InputError
+
+if TYPE_CHECKING:
+    from .keypoints import KeypointSet
+    from .results import KeyPoints
+
+Array = np.ndarray[Any, Any]
+Color = tuple[int, int, int]
+
+# Blue, orange and green that people with any colour vision tell apart (Okabe and Ito), somewhat brighter. BGR.
+LEFT: Color = (255, 160, 40)
+RIGHT: Color = (30, 120, 255)
+CENTER: Color = (150, 220, 60)
+_DARK: Color = (30, 24, 20)
+_PAPER, _INK = (250, 250, 250), (60, 52, 46)
+_PALETTE: tuple[Color, ...] = (
+    *((178, 114, 0), (0, 159, 230), (115, 158, 0), (66, 228, 240), (233, 180, 86), (167, 121, 204)),
+    *((0, 94, 213), (160, 160, 160), (90, 60, 130), (40, 110, 60), (200, 200, 120), (120, 90, 240)),
+)
+_SUBPIXEL_BITS = 4
+
+
+def draw_poses(image: Array, result: KeyPoints, min_score: float = 0.2, boxes: bool = False) -> Array:
+    """Draws bones and joints of every person: the person's left blue, right orange, the middle green.
+
+    Lines grow with the person. Joints with a score below ``min_score`` and their bones are left out.
+
+    Args:
+        image: ``[H, W, 3]`` uint8 BGR, or ``[H, W]`` grey.
+        result: positions in pixels of the image.
+        min_score: least score of a joint to be drawn.
+        boxes: whether to draw the boxes with the person scores.
+
+    Raises:
+        InputError: when ``image`` is not a uint8 image.
+    """
+    canvas = _copy(image)
+    joint_set = result.keypoint_set
+    # Smaller people, who are usually farther away, first.
+    extents = np.sqrt(np.prod(result.boxes[:, 2:] - result.boxes[:, :2], axis=1))
+    for i in np.argsort(extents, kind="stable"):
+        width = float(np.clip(extents[i] / 45, 1, 14))
+        if boxes:
+            _box(canvas, result.boxes[i], f"{result.person_scores[i]:.2f}", width)
+        shown = result.scores[i] >= min_score
+        bones = [(a, b) for a, b in joint_set.links if shown[a] and shown[b]]
+        points = [_fixed(point) for point in result.keypoints[i]]
+        for thickness, outline in ((width + 2, True), (width, False)):
+            for a, b in bones:
+                color = _DARK if outline else _bone_color(joint_set, a, b)
+                _line(canvas, points[a], points[b], color, thickness)
+        for k in np.flatnonzero(shown):
+            for radius, color in ((0.95 * width + 1.2, _DARK), (0.95 * width + 0.3, (255, 255, 255))):
+                _dot(canvas, points[k], color, radius)
+            _dot(canvas, points[k], _joint_color(joint_set, int(k)), max(0.95 * width - 0.6, 0.6))
+    return canvas
+
+
+def draw_masks(image: Array, index_mask: Array, opacity: float = 0.55, background: int | None = 0) -> Array:
+    """Tints every class of a mask and outlines its regions.
+
+    Args:
+        image: ``[H, W, 3]`` uint8 BGR.
+        index_mask: ``[H, W]`` class indices, 0 to 255.
+        opacity: of the tint, 0 to 1.
+        background: the index that stays as it is, or None to tint all.
+
+    Raises:
+        InputError: for a mask that does not fit the image.
+    """
+    canvas = _copy(image)
+    mask = np.asarray(index_mask)
+    if mask.shape != canvas.shape[:2] or not np.issubdtype(mask.dtype, np.integer):
+        raise InputError(
+            f"index_mask: expected whole numbers of shape {list(canvas.shape[:2])}, as the image, "
+            f"got {mask.dtype} of shape {list(mask.shape)}"
+        )
+    for index in np.unique(mask):
+        if index == background:
+            continue
+        region = mask == index
+        color = np.array(_PALETTE[int(index - (background == 0)) % len(_PALETTE)])
+        canvas[region] = np.rint(canvas[region] * (1 - opacity) + color * opacity).astype(np.uint8)
+        contours, _ = cv2.findContours(region.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(canvas, contours, -1, [int(v) for v in np.minimum(color * 0.55, 255)], 1)
+    return canvas
+
+
+def contact_sheet(
+    images: Sequence[Array],
+    titles: Sequence[str] | None = None,
+    columns: int = 4,
+    cell: tuple[int, int] | None = None,
+    heading: str | None = None,
+) -> Array:
+    """A grid of images with a line of text below each.
+
+    Args:
+        images: at least one, of any sizes; each is fitted into its cell with its proportions kept.
+        titles: as many as images.
+        columns: number of columns, 1 or more.
+        cell: (width, height) of the space for an image; by default the largest image's.
+        heading: one line above the grid.
+
+    Raises:
+        InputError: without images, or when the number of titles differs.
+    """
+    if not images:
+        raise InputError("images: expected at least one, got none")
+    if titles is not None and len(titles) != len(images):
+        raise InputError(f"titles: expected {len(images)}, one per image, got {len(titles)}")
+    if columns < 1:
+        raise InputError(f"columns: expected 1 or more, got {columns}")
+    pictures = [_copy(image) for image in images]
+    columns = min(columns, len(pictures))
+    rows = -(-len(pictures) // columns)
+    width, height = cell or (max(p.shape[1] for p in pictures), max(p.shape[0] for p in pictures))
+    gap = max(8, width // 40)
+    size = float(np.clip(width / 620, 0.36, 0.9))
+    caption = round(38 * size) + 4 if titles is not None else 0
+    top = round(52 * size) + 14 if heading else 0
+    sheet = np.full((top + gap + rows * (height + caption + gap), gap + columns * (width + gap), 3), _PAPER, np.uint8)
+    if heading:
+        _text(sheet, heading, (gap, top - int(12 * size)), size * 1.35, sheet.shape[1] - 2 * gap)
+    for i, picture in enumerate(pictures):
+        x = gap + i % columns * (width + gap)
+        y = top + gap + i // columns * (height + caption + gap)
+        fitted = _fit(picture, width, height)
+        h, w = fitted.shape[:2]
+        left, up = x + (width - w) // 2, y + (height - h) // 2
+        sheet[up : up + h, left : left + w] = fitted
+        if titles is not None:
+            _text(sheet, titles[i], (x, y + height + caption - int(10 * size)), size, width)
+    return sheet
+
+
+def plot_training_curve(history: Sequence[Mapping[str, float]], path: str | os.PathLike[str]) -> Path:
+    """Writes a picture of the loss and, where it was measured, the average precision over the steps of a training run.
+
+    Args:
+        history: rows such as ``{"step": 100, "loss": 0.8}``; some may carry ``"AP"`` (0 to 1) with or without a loss.
+        path: of the picture; its ending (``.png``, ``.svg``, ``.pdf``) tells the format.
+
+    Raises:
+        InputError: when no row holds a step and a loss or an AP.
+    """
+    losses = np.array([(row["step"], row["loss"]) for row in history if "step" in row and "loss" in row]).reshape(-1, 2)
+    precisions = np.array([(row["step"], row["AP"]) for row in history if "step" in row and "AP" in row]).reshape(-1, 2)
+    if len(losses) + len(precisions) == 0:
+        raise InputError(f"history: expected rows with 'step' and 'loss' or 'AP', got {len(history)} rows without them")
+    # A figure of its own with the Agg canvas: the caller's matplotlib backend and state are not touched.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.set_xlabel("step")
+    axes.grid(alpha=0.25)
+    axes.spines["top"].set_visible(False)
+    blue, orange = "#0072b2", "#d55e00"
+    if len(losses):
+        smooth = _running_mean(losses[:, 1], max(1, len(losses) // 25))
+        axes.plot(losses[:, 0], losses[:, 1], color=blue, alpha=0.25, linewidth=1)
+        axes.plot(losses[:, 0], smooth, color=blue, linewidth=2)
+        axes.set_ylabel("loss", color=blue)
+        axes.tick_params(axis="y", colors=blue)
+        if (losses[:, 1] > 0).all():
+            axes.set_yscale("log")
+    if len(precisions):
+        right = axes.twinx() if len(losses) else axes
+        right.plot(precisions[:, 0], precisions[:, 1], color=orange, marker="o", markersize=4, linewidth=2)
+        step, value = precisions[-1]
+        right.annotate(f"{value:.3f}", (step, value), (0, 7), textcoords="offset points", color=orange, ha="center")
+        right.set_ylim(0, 1)
+        right.set_ylabel("AP", color=orange)
+        right.tick_params(axis="y", colors=orange)
+        right.spines["top"].set_visible(False)
+    figure.savefig(path)
+    return Path(path)
+
+
+def _running_mean(values: Array, window: int) -> Array:
+    """Mean of the last ``window`` values at every place (of fewer at the start)."""
+    sums = np.cumsum(np.concatenate([[0.0], values]))
+    ends = np.arange(1, len(values) + 1)
+    starts = np.maximum(ends - window, 0)
+    return np.asarray((sums[ends] - sums[starts]) / (ends - starts))
+
+
+def _copy(image: Array) -> Array:
+    array = np.asarray(image)
+    if (
+        array.dtype != np.uint8
+        or array.ndim not in (2, 3)
+        or (array.ndim == 3 and array.shape[2] != 3)
+        or not array.size
+    ):
+        raise InputError(
+            f"image: expected uint8 of shape [H, W, 3] (BGR) or [H, W], got {array.dtype} of shape {list(array.shape)}"
+        )
+    return cv2.cvtColor(array, cv2.COLOR_GRAY2BGR) if array.ndim == 2 else np.ascontiguousarray(array).copy()
+
+
+def _side(name: str) -> str:
+    return name.split("_", 1)[0]
+
+
+def _joint_color(joints: KeypointSet, k: int) -> Color:
+    return {"left": LEFT, "right": RIGHT}.get(_side(joints.names[k]), CENTER)
+
+
+def _bone_color(joints: KeypointSet, a: int, b: int) -> Color:
+    """A bone between the sides is central; one from the middle to a side belongs to the side."""
+    sides = {_side(joints.names[k]) for k in (a, b)} & {"left", "right"}
+    if len(sides) != 1:
+        return CENTER
+    return LEFT if "left" in sides else RIGHT
+
+
+def _fixed(point: Array) -> tuple[int, int]:
+    # Far outside of any image OpenCV's fixed-point numbers would overflow.
+    x, y = np.rint(np.clip(point, -30000, 30000) * (1 << _SUBPIXEL_BITS)).astype(int)
+    return int(x), int(y)
+
+
+def _line(canvas: Array, a: tuple[int, int], b: tuple[int, int], color: Color, thickness: float) -> None:
+    cv2.line(canvas, a, b, color, max(1, round(thickness)), cv2.LINE_AA, _SUBPIXEL_BITS)
+
+
+def _dot(canvas: Array, center: tuple[int, int], color: Color, radius: float) -> None:
+    cv2.circle(canvas, center, round(radius * (1 << _SUBPIXEL_BITS)), color, -1, cv2.LINE_AA, _SUBPIXEL_BITS)
+
+
+def _box(canvas: Array, box: Array, text: str, width: float) -> None:
+    first, second = _fixed(box[:2]), _fixed(box[2:])
+    cv2.rectangle(canvas, first, second, (235, 235, 235), max(1, round(width / 2)), cv2.LINE_AA, _SUBPIXEL_BITS)
+    x, y = (int(v) for v in np.clip(np.rint(box[:2]), 0, 30000))
+    size = float(np.clip(width / 8, 0.35, 1))
+    (w, h), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, 1)
+    cv2.rectangle(canvas, (x, y), (x + w + 4, y + h + 6), (235, 235, 235), -1)
+    cv2.putText(canvas, text, (x + 2, y + h + 2), cv2.FONT_HERSHEY_SIMPLEX, size, _INK, 1, cv2.LINE_AA)
+
+
+def _text(sheet: Array, text: str, origin: tuple[int, int], size: float, room: int) -> None:
+    """One line, shortened with dots to ``room`` pixels."""
+    font, weight = cv2.FONT_HERSHEY_SIMPLEX, 1 if size < 0.8 else 2
+    shown = text
+    while len(shown) > 4 and cv2.getTextSize(shown, font, size, weight)[0][0] > room:
+        shown = shown.rstrip(".")[:-1] + "..."
+    cv2.putText(sheet, shown, origin, font, size, _INK, weight, cv2.LINE_AA)
+
+
+def _fit(picture: Array, width: int, height: int) -> Array:
+    scale = min(width / picture.shape[1], height / picture.shape[0])
+    size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
+    if size == (picture.shape[1], picture.shape[0]):
+        return picture
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)

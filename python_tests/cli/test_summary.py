@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from litehrnet_cuda.cli.main import main
+
+
+def test_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["summary"]) == 0
+    out = capsys.readouterr().out
+    for text in ("litehrnet_18", "wider_naive_litehrnet_18", "1,130,769", "205.23M", "319.20M", "MB"):
+        assert text in out
+    assert max(map(len, out.splitlines())) <= 120
+
+
+def test_json_of_one_model_at_another_size(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["summary", "litehrnet_30", "--size", "288x384", "--json"]) == 0
+    (result,) = json.loads(capsys.readouterr().out)
+    assert (result["name"], result["width"], result["height"]) == ("litehrnet_30", 288, 384)
+    assert result["official_operations_M"] == 717.84
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["litehrnet_19"], "did you mean 'litehrnet_18'?"),
+        (["--size", "256"], "expected a size such as 192x256"),
+        (["--size", "16x16"], "at least 32"),
+        (["--batch", "0"], "whole number of at least 1"),
+    ],
+)
+def test_bad_input(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        status = main(["summary", *arguments])
+    except SystemExit as exit_:
+        status = exit_.code  # type: ignore[assignment]
+    assert status == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error

@@ -1,0 +1,228 @@
+"""What is built, what is shipped, and what an installer says where something is missing."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import litehrnet_cuda
+
+ROOT = Path(__file__).resolve().parents[1]
+SETUP = (ROOT / "setup.py").read_text(encoding="utf-8")
+PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+CMAKE = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
+
+
+def setup_patterns(name: str) -> set[str]:
+    """A constant tuple of setup.py, which cannot be imported without building."""
+    for node in ast.parse(SETUP).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
+            return set(ast.literal_eval(node.value))
+    raise AssertionError(f"setup.py defines no {name}")
+
+
+def run(*command: str | Path, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command with the output of both streams as stdout, away from settings of the tests' own run."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("LITEHRNET_", "PYTHON"))}
+    return subprocess.run(
+        [str(part) for part in command],
+        cwd=folder,
+        env=inherited | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_setup_and_cmake_build_the_same_sources() -> None:
+    globbed = re.search(r"file\(GLOB CORE_SOURCES CONFIGURE_DEPENDS ([^)]*)\)", CMAKE)
+    assert globbed is not None
+    assert set(globbed[1].split()) == setup_patterns("CORE_SOURCES")
+
+
+def test_every_native_source_is_built_exactly_once() -> None:
+    patterns = [*setup_patterns("CORE_SOURCES"), *setup_patterns("TORCH_SOURCES"), "csrc/tests/*_test.cpp"]
+    built = [path for pattern in patterns for path in ROOT.glob(pattern)]
+    assert sorted(built) == sorted((ROOT / "csrc").rglob("*.cpp"))
+
+
+def test_version_has_one_source() -> None:
+    assert re.search(r'^dynamic = \["version"\]$', PYPROJECT, re.MULTILINE)
+    assert 'attr = "litehrnet_cuda.__version__"' in PYPROJECT
+    for path in ("pyproject.toml", "setup.py", "CMakeLists.txt"):
+        assert litehrnet_cuda.__version__ not in (ROOT / path).read_text(encoding="utf-8"), path
+    assert f"## {litehrnet_cuda.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_build_requirements_do_not_name_torch() -> None:
+    requires = re.search(r"^\[build-system\].*?^requires = \[(.*?)\]", PYPROJECT, re.MULTILINE | re.DOTALL)
+    assert requires is not None
+    assert "torch" not in requires[1]
+
+
+def test_oldest_torch_is_the_same_everywhere() -> None:
+    oldest = re.search(r"OLDEST_TORCH = \((\d+), (\d+)\)", SETUP)
+    assert oldest is not None
+    assert f'"torch>={oldest[1]}.{oldest[2]}"' in PYPROJECT
+
+
+def test_importing_setup_never_imports_torch() -> None:
+    assert not re.search(r"^\s*(import torch|from torch)", SETUP, re.MULTILINE)
+
+
+def test_readme_documents_the_variables() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for variable in sorted(set(re.findall(r"LITEHRNET_CUDA_[A-Z]+", SETUP))):
+        assert f"`{variable}`" in readme, variable
+
+
+def test_native_tests_pass(tmp_path: Path) -> None:
+    if shutil.which("cmake") is None or shutil.which("c++") is None:
+        pytest.skip("needs cmake and a C++ compiler")
+    for command in (
+        ["cmake", "-S", ROOT, "-B", tmp_path],
+        ["cmake", "--build", tmp_path],
+        ["ctest", "--test-dir", tmp_path, "--output-on-failure", "--no-tests=error"],
+    ):
+        done = run(*command, folder=tmp_path)
+        assert done.returncode == 0, done.stdout
+    assert (tmp_path / "compile_commands.json").is_file()
+
+
+def test_an_unknown_build_mode_is_refused() -> None:
+    done = run(sys.executable, "setup.py", "--version", folder=ROOT, LITEHRNET_CUDA_BUILD="yes")
+    assert done.returncode != 0
+    assert "LITEHRNET_CUDA_BUILD: expected auto, 1 or 0, got 'yes'" in done.stdout
+
+
+def test_an_old_setuptools_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "setuptools.py").write_text('__version__ = "65.5.0"\n', encoding="utf-8")
+    done = run(sys.executable, "setup.py", "--version", folder=ROOT, PYTHONPATH=str(tmp_path))
+    assert done.returncode != 0
+    assert "building needs setuptools 77 or newer, and 65.5.0 is installed" in done.stdout
+
+
+# The tests below install for real. They copy the sources, because a build writes beside them.
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    unwanted = shutil.ignore_patterns(".*", "build", "dist", "runs", "golden", "*.egg-info", "*.so", "__pycache__")
+    return Path(shutil.copytree(ROOT, tmp_path / "source", ignore=unwanted))
+
+
+class Environment:
+    """A fresh virtual environment, optionally with the packages of the running one in sight."""
+
+    def __init__(self, folder: Path, *, with_torch: bool) -> None:
+        self.folder = folder
+        venv.create(folder, with_pip=True)
+        self.python = folder / "bin" / "python"
+        self.packages = Path(sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)}))
+        if with_torch:
+            import torch
+
+            (self.packages / "borrowed.pth").write_text(f"{Path(torch.__file__).parents[1]}\n", encoding="utf-8")
+            # An older setuptools that came with the environment would stand before the borrowed one.
+            run(self.python, "-m", "pip", "uninstall", "--yes", "setuptools", folder=folder)
+
+    def install(self, *arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+        options = ("--no-deps", "--force-reinstall", "--verbose")
+        return run(self.python, "-m", "pip", "install", *options, *arguments, folder=self.folder, **environment)
+
+    def report(self) -> str:
+        """What `litehrnet env` prints, after a check that it is this environment's own installation."""
+        done = run(self.folder / "bin" / "litehrnet", "env", folder=self.folder)
+        assert done.returncode == 0, done.stdout
+        assert (self.packages / "litehrnet_cuda" / "__init__.py").is_file()
+        return done.stdout
+
+
+needs_compiler = pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler")
+
+
+@pytest.mark.slow
+@needs_compiler
+@pytest.mark.parametrize("options", [(), ("--no-build-isolation",)], ids=["isolated", "not_isolated"])
+def test_pip_install_builds_the_library(options: tuple[str, ...], source: Path, tmp_path: Path) -> None:
+    environment = Environment(tmp_path / "venv", with_torch=True)
+    done = environment.install(*options, source, LITEHRNET_CUDA_BUILD="1", LITEHRNET_CUDA_DEBUG="1")
+    assert done.returncode == 0, done.stdout
+    report = environment.report()
+    assert f"native library     {environment.packages / 'litehrnet_cuda' / '_C.so'}" in report
+    assert f"version {litehrnet_cuda.__version__}" in report
+    assert "debug" in report
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_wheel_from_the_source_distribution(source: Path, tmp_path: Path) -> None:
+    # `build` without --wheel or --sdist makes the wheel from the source distribution, so both are proven.
+    done = run(sys.executable, "-m", "build", "--no-isolation", "--outdir", tmp_path, source, folder=tmp_path)
+    assert done.returncode == 0, done.stdout
+    (wheel,) = tmp_path.glob("*.whl")
+    assert re.fullmatch(rf"litehrnet_cuda-{re.escape(litehrnet_cuda.__version__)}-py3-none-linux_\w+\.whl", wheel.name)
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {"litehrnet_cuda/py.typed", "litehrnet_cuda/_C.so"} <= set(names)
+    assert {name.split("/")[0].split("-")[0] for name in names} == {"litehrnet_cuda"}
+    modules = {str(path.relative_to(source)) for path in (source / "litehrnet_cuda").rglob("*.py")}
+    assert {name for name in names if name.endswith(".py")} == modules
+    assert not [name for name in names if re.search(r"csrc|tests|emulat|\.(cpp|cu|cuh|h|o)$", name)]
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+@pytest.mark.slow
+def test_without_torch_the_installer_says_what_to_do(source: Path, tmp_path: Path) -> None:
+    environment = Environment(tmp_path / "venv", with_torch=False)
+    way_out = "first `pip install 'torch>=2.10'`, then install litehrnet_cuda"
+
+    done = environment.install(source, LITEHRNET_CUDA_BUILD="1")
+    assert done.returncode != 0
+    assert way_out in done.stdout
+    assert "Or set LITEHRNET_CUDA_BUILD=0" in done.stdout
+    assert "Traceback" not in done.stdout
+
+    done = environment.install(source)
+    assert done.returncode == 0, done.stdout
+    assert (
+        f"built without its native library: torch was not found in the environment of the build; {way_out}"
+        in done.stdout
+    )
+    assert "py3-none-any.whl" in done.stdout
+    assert way_out in environment.report()
+
+
+@pytest.mark.slow
+def test_without_a_compiler_the_installer_says_what_to_do(source: Path, tmp_path: Path) -> None:
+    environment = Environment(tmp_path / "venv", with_torch=True)
+    path = str(environment.folder / "bin")
+    reason = "no C++ compiler was found; install g++ or clang++, or name one in CXX"
+
+    done = environment.install("--no-build-isolation", source, PATH=path, CXX="", LITEHRNET_CUDA_BUILD="1")
+    assert done.returncode != 0
+    assert reason in done.stdout
+    assert "Traceback" not in done.stdout
+
+    done = environment.install("--no-build-isolation", source, PATH=path, CXX="")
+    assert done.returncode == 0, done.stdout
+    assert f"native library     not built: {reason}" in environment.report()
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_a_source_that_does_not_compile_fails_the_install(source: Path, tmp_path: Path) -> None:
+    (source / "csrc" / "library.cpp").write_text("not C++\n", encoding="utf-8")
+    done = Environment(tmp_path / "venv", with_torch=True).install("--no-build-isolation", source)
+    assert done.returncode != 0
+    assert "the native library does not compile, see the compiler's messages above" in done.stdout
+    assert "library.cpp:1:1: error" in done.stdout
