@@ -35,7 +35,9 @@ class KeypointSet:
     def __post_init__(self) -> None:
         count = len(self.names)
         if len(self.sigmas) != count:
-            raise ValueError(f"KeypointSet {self.name!r}: expected {count} sigmas, one per name, got {len(self.sigmas)}")
+            raise ValueError(
+                f"KeypointSet {self.name!r}: expected {count} sigmas, one per name, got {len(self.sigmas)}"
+            )
         indices = [i for pair in (*self.flip_pairs, *self.links) for i in pair] + list(self.upper_body)
         for index in indices:
             if not 0 <= index < count:

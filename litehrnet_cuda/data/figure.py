@@ -132,16 +132,28 @@ class Figure:
         return (*sides[:, :2].min(axis=0).tolist(), *sides[:, 2:].max(axis=0).tolist())
 
     def visibility(self, labels: Array, index: int) -> Array:
-        """``[17]`` COCO flags from the finished label map ``[H, W]``: 2 seen, 1 hidden, 0 outside of the image."""
+        """``[17]`` COCO flags from the finished label map ``[H, W]``.
+
+        2 is seen, 1 hidden, 0 outside of the image. A nose, eye or ear on the far side of the person's own head is 0
+        too: annotators leave it out.
+        """
         height, width = labels.shape
         flags = np.zeros(len(COCO), np.int64)
         for k, name in enumerate(COCO.names):
             x, y = np.rint(self.joints[k]).astype(int)
             if 0 <= x < width and 0 <= y < height:
                 part = int(labels[y, x]) - (index + 1) * LABELS_PER_PERSON
-                seen = 0 < part <= len(PARTS) and self._shows(PARTS[part - 1], name)
-                flags[k] = 2 if seen else 1
+                own = 0 < part <= len(PARTS)
+                if own and self._shows(PARTS[part - 1], name):
+                    flags[k] = 2
+                elif not (own and self._turned_away(name)):
+                    flags[k] = 1
         return flags
+
+    def _turned_away(self, joint: str) -> bool:
+        """Whether a joint of the face is on the side of the head that the camera does not see."""
+        in_face = joint == "nose" or joint.endswith(("_eye", "_ear"))
+        return in_face and self._depths[joint] - self._depths["head"] < -0.1 * self.body.head
 
     def _shows(self, part: str, joint: str) -> bool:
         """Whether a joint is seen where ``part`` is the nearest thing drawn at its pixel."""

@@ -35,7 +35,7 @@ Array = np.ndarray[Any, Any]
 Entry = tuple[dict[str, Any], list[dict[str, Any]]]  # an image of the annotation file, and its people
 
 #: Raise it when the drawings change: sets of another version are not reused.
-VERSION = 1
+VERSION = 2
 SIZE = (320, 240)
 PEOPLE = (1, 4)
 _JPEG_QUALITY = 92

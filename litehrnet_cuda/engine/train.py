@@ -114,6 +114,7 @@ def train(
         lambda step: learning_rate_factor(step, total_steps, warm_up_steps=config.warm_up_steps, decay=config.decay),
     )
     history: list[dict[str, Any]] = []
+    steps = 0
     if log_file is not None:
         log_file.write_text(json.dumps({"config": asdict(config), "people": len(dataset)}) + "\n")
     with tqdm(total=total_steps, desc="train", unit="step", disable=not progress) as bar:
@@ -130,6 +131,7 @@ def train(
                 schedule.step()
                 total_loss += loss.detach()
                 images += len(image)
+                steps += 1
                 bar.update()
             mean_loss = total_loss.item() / len(loader)
             if not math.isfinite(mean_loss):
@@ -139,7 +141,7 @@ def train(
                 )
             record: dict[str, Any] = {
                 "epoch": epoch,
-                "step": bar.n,
+                "step": steps,
                 "loss": mean_loss,
                 "learning_rate": schedule.get_last_lr()[0],
                 "images_per_second": round(images / (time.perf_counter() - started), 1),

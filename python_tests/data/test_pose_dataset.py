@@ -153,6 +153,19 @@ def test_each_part_can_be_switched_off_alone(people, part):
     assert not all(equal(first[index], second[index]) for index in range(4))
 
 
+def test_a_mirrored_sample_is_the_mirror_image(people):
+    always = PoseDataset(people, SIZE, augmentation=Augmentation(1.0, 0.0, 0.0, 0.0, 0.0), mode="unbiased")
+    never = PoseDataset(people, SIZE, augmentation=NO_AUGMENTATION, mode="unbiased")
+    for index in range(4):
+        mirrored, plain = always[index], never[index]
+        # Crop pixel x becomes width - x, as in the official code: column 0 has no partner.
+        expected = plain["heatmaps"][[1, 0, 2]].flip(-1)[..., :-1]
+        # Crop positions to 1e-4 pixels in float32, times the steepest slope of a Gaussian, 0.3 per heat-map pixel
+        torch.testing.assert_close(mirrored["heatmaps"][..., 1:], expected, rtol=0, atol=3e-5)
+        # OpenCV rounds positions to 1/32 pixel: at an edge of a disc that is 8 grey levels, 0.14 deviations.
+        torch.testing.assert_close(mirrored["image"][..., 1:], plain["image"].flip(-1)[..., :-1], rtol=0, atol=0.15)
+
+
 def test_flip_frequency_is_the_probability(people):
     only_flip = Augmentation(0.5, 0.0, 0.0, 0.0, 0.0)
     data, still = (

@@ -1,0 +1,79 @@
+"""`litehrnet demo`: the whole job, from nothing to pictures."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+
+from litehrnet_cuda.cli.arguments import at_least_one
+
+TRAIN_IMAGES = 2400
+VAL_IMAGES = 200
+EPOCHS = 3
+
+EPILOG = """\
+Draws people with exact key points (different ones to train and to validate with), trains Lite-HRNet-18 from
+scratch on crops of 96x128 pixels, evaluates it on the people it has not seen, and draws what it finds beside the
+truth. No data are downloaded and no GPU is needed. The defaults take a few minutes on two processor cores; equal
+arguments give equal results on one machine.
+
+writes
+  OUT/data               the drawn people, as a COCO folder
+  OUT/model.safetensors  the trained network; try `litehrnet predict IMAGE --checkpoint OUT/model.safetensors --out ...`
+  OUT/metrics.json       average precision
+  OUT/log.jsonl          loss, learning rate and average precision of every epoch
+  OUT/curve.png          the same as a picture
+  OUT/predictions.png    predictions beside the truth
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EPILOG
+    parser.add_argument(
+        "--out", default="runs/demo", metavar="DIR", help="folder for the results (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--images", type=at_least_one, default=TRAIN_IMAGES, metavar="N", help="to train with (default: %(default)s)"
+    )
+    parser.add_argument("--epochs", type=at_least_one, default=EPOCHS, metavar="N", help="(default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of drawings and training (default: %(default)s)")
+    parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
+
+
+def run(args: argparse.Namespace) -> int:
+    from litehrnet_cuda.data.datasets import generate_splits
+    from litehrnet_cuda.data.pose_dataset import Augmentation
+    from litehrnet_cuda.engine.run import Recipe, run_training
+    from litehrnet_cuda.engine.train import TrainConfig
+    from litehrnet_cuda.files import output_folder
+
+    started = time.monotonic()
+    out = output_folder(args.out)
+    people = generate_splits(
+        out / "data",
+        train_images=args.images,
+        val_images=VAL_IMAGES,
+        seed=args.seed,
+        workers=min(4, os.cpu_count() or 1),
+    )
+    # A short run: small crops, little augmentation because every drawing is new, and a rate that falls to zero.
+    recipe = Recipe(
+        model="litehrnet_18",
+        input_size=(96, 128),
+        sigma=2.0,
+        decoder="dark",
+        augmentation=Augmentation(scale=0.1, rotation_probability=0.0, half_body_probability=0.0),
+        training=TrainConfig(
+            epochs=args.epochs, batch_size=16, learning_rate=4e-3, warm_up_steps=50, decay="cosine", seed=args.seed
+        ),
+    )
+    files, evaluation = run_training(out, recipe, *people, device=args.device)
+    minutes, seconds = divmod(round(time.monotonic() - started), 60)
+    print(
+        f"AP {evaluation.metrics['AP']:.3f} (AP .5 {evaluation.metrics['AP .5']:.3f}) on {len(people[1].people)} "
+        f"unseen generated people, in annotated boxes, after {minutes} min {seconds} s\n"
+        f"look at {files.predictions} and {files.curve}; the network is {files.checkpoint}"
+    )
+    return 0
