@@ -1,13 +1,19 @@
 """Builds the native library `litehrnet_cuda/_C.so` with plain compiler calls; all metadata is in pyproject.toml.
 
 Torch is never imported here: its headers and libtorch are found by path, also from inside pip's isolated build.
-The library uses the libtorch stable ABI and no Python API, so one binary serves every Python and every torch >= 2.10.
+The library uses the libtorch stable ABI and no Python API, so one binary serves every Python and every torch >= 2.10,
+with or without CUDA: the CUDA runtime is inside, and libtorch_cpu is all of torch that it needs.
 
 Environment variables
-    LITEHRNET_CUDA_BUILD   auto (default): build the library if a compiler and torch are there, else leave it out
-                           1: build it or fail        0: leave it out
-    LITEHRNET_CUDA_DEBUG   1: no optimisation, debug symbols, warnings are errors
-    CXX                    the compiler (default: c++, g++ or clang++)
+    LITEHRNET_CUDA_BUILD   auto (default): as much as this machine can: with kernels if there is an nvcc, without them
+                           if there is none, and no library if the compiler or torch is missing
+                           1: the library with its kernels, or fail
+                           cpu: the library without kernels, or fail
+                           0: no library
+    LITEHRNET_CUDA_DEBUG   1: no optimisation of C++, debug symbols, warnings are errors; kernels stay optimised
+    CUDA_HOME              the CUDA toolkit (default: NVIDIA's wheels, nvcc on the PATH, /usr/local/cuda)
+    TORCH_CUDA_ARCH_LIST   the GPUs to compile for (default: 7.5;8.0;8.6;9.0;10.0;12.0+PTX)
+    CXX                    the C++ compiler (default: c++, g++ or clang++)
     MAX_JOBS               compiler processes at a time (default: one per core)
 """
 
@@ -21,7 +27,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import setuptools
@@ -38,10 +43,21 @@ from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
+sys.path.insert(0, str(ROOT / "build_support"))
+
+from cuda_toolkit import DEFAULT_ARCHITECTURES, Toolkit, choose_architectures, compile_command, find_toolkit
+from object_cache import CompilationError, compile_all
+
 CORE_SOURCES = ("csrc/core/*.cpp", "csrc/cpu/*.cpp")  # know nothing of torch; CMakeLists.txt builds the same
-TORCH_SOURCES = ("csrc/ops/*.cpp", "csrc/library.cpp")
+CUDA_SOURCES = ("csrc/cuda/*.cu",)  # know nothing of torch either, and CMakeLists.txt builds them too
+LIBRARY_SOURCES = ("csrc/library.cpp",)  # the schemas
+ADAPTER_SOURCES = ("csrc/ops/*.cpp",)  # between torch and the kernels, so in a library with kernels only
 OLDEST_TORCH = (2, 10)
 BUILD = os.environ.get("LITEHRNET_CUDA_BUILD") or "auto"
+
+
+def say(sentence: str) -> None:
+    print(f"litehrnet_cuda: {sentence}", file=sys.stderr, flush=True)
 
 
 def enabled(variable: str) -> bool:
@@ -89,25 +105,50 @@ def why_no_library(torch: Path | None, compiler: list[str] | None) -> str | None
     return None
 
 
+def find_kernels_build() -> tuple[Toolkit | None, list[str], str]:
+    """The CUDA compiler with the architectures to compile for, or why kernels are left out."""
+    if BUILD == "cpu":
+        return None, [], "LITEHRNET_CUDA_BUILD=cpu asked to leave them out"
+    toolkit, reason = find_toolkit()
+    if toolkit is None:
+        return None, [], reason
+    asked_for = os.environ.get("TORCH_CUDA_ARCH_LIST") or DEFAULT_ARCHITECTURES
+    try:
+        architectures, unknown = choose_architectures(asked_for, toolkit.architectures)
+    except ValueError as error:
+        raise SystemExit(f"litehrnet_cuda: {error}") from None
+    if not architectures:
+        return None, [], f"nvcc {toolkit.version_text} knows none of the architectures {asked_for}"
+    if unknown:
+        say(f"nvcc {toolkit.version_text} does not know {', '.join(unknown)}; compiling for {', '.join(architectures)}.")
+    return toolkit, architectures, ""
+
+
+if BUILD not in ("auto", "1", "cpu", "0"):
+    raise SystemExit(f"LITEHRNET_CUDA_BUILD: expected auto, 1, cpu or 0, got {BUILD!r}")
 TORCH = find_torch()
 COMPILER = find_compiler()
 WHY_NOT = why_no_library(TORCH, COMPILER)
+TOOLKIT, ARCHITECTURES, WHY_NO_KERNELS = (None, [], "") if WHY_NOT else find_kernels_build()
 
-if BUILD not in ("auto", "1", "0"):
-    raise SystemExit(f"LITEHRNET_CUDA_BUILD: expected auto, 1 or 0, got {BUILD!r}")
-if BUILD == "1" and WHY_NOT:
+if BUILD in ("1", "cpu") and WHY_NOT:
     raise SystemExit(
         f"litehrnet_cuda: the native library cannot be built: {WHY_NOT}. "
         "Or set LITEHRNET_CUDA_BUILD=0 to install the package without it."
     )
+if BUILD == "1" and WHY_NO_KERNELS:
+    raise SystemExit(
+        f"litehrnet_cuda: the CUDA kernels cannot be built: {WHY_NO_KERNELS}. "
+        "Or set LITEHRNET_CUDA_BUILD=cpu to install the package without them."
+    )
 
 
-def expand(patterns: tuple[str, ...]) -> list[str]:
+def expand(*patterns: str) -> list[str]:
     return sorted(str(path.relative_to(ROOT)) for pattern in patterns for path in ROOT.glob(pattern))
 
 
 class BuildLibrary(build_ext):
-    """Compiles each source with one compiler call and links the objects against libtorch_cpu."""
+    """Compiles each source with one compiler call and links the objects against libtorch_cpu and the CUDA runtime."""
 
     def get_ext_filename(self, fullname: str) -> str:
         return fullname.replace(".", "/") + ".so"  # no Python version or ABI in the name: the library has neither
@@ -115,39 +156,77 @@ class BuildLibrary(build_ext):
     def build_extension(self, ext: Extension) -> None:
         assert TORCH is not None
         assert COMPILER is not None
-        debug = enabled("LITEHRNET_CUDA_DEBUG")
-        flags = ["-std=c++17", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", f"-I{ROOT / 'csrc'}"]
-        flags += ["-O0", "-g", "-Werror"] if debug else ["-O3", "-DNDEBUG"]
-        flags += [f'-DLITEHRNET_VERSION="{self.distribution.get_version()}"']
-        torch_flags = ["-isystem", str(TORCH / "include"), "-DTORCH_STABLE_ONLY"]
-        torch_flags += [f"-DTORCH_TARGET_VERSION=0x{OLDEST_TORCH[0]:02x}{OLDEST_TORCH[1]:02x}000000000000ULL"]
-
-        objects_folder = Path(self.build_temp).resolve() / "litehrnet"
+        if TOOLKIT is None:
+            say(f"the native library is built without CUDA kernels: {WHY_NO_KERNELS}.")
+        else:
+            self.compare_with_torch(TOOLKIT)
+        headers = [ROOT / path for path in expand("csrc/**/*.h", "csrc/**/*.cuh")]
+        versions = [TOOLKIT.version_text] if TOOLKIT else []
+        versions.append((TORCH / "version.py").read_text(encoding="utf-8"))
+        versions.append(subprocess.run([*COMPILER, "--version"], capture_output=True, text=True, check=False).stdout)
         library = Path(self.get_ext_fullpath(ext.name)).resolve()
-        objects_folder.mkdir(parents=True, exist_ok=True)
         library.parent.mkdir(parents=True, exist_ok=True)
-
-        core_sources = expand(CORE_SOURCES)
-        objects = {source: str(objects_folder / (source.replace("/", "_") + ".o")) for source in ext.sources}
-        commands = [
-            [*COMPILER, *flags, *([] if source in core_sources else torch_flags), "-c", source, "-o", object_file]
-            for source, object_file in objects.items()
-        ]
-        with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS") or os.cpu_count() or 1)) as pool:
-            list(pool.map(self.call, commands))
+        try:
+            objects = compile_all(self.commands(ext.sources), headers, root=ROOT, identity="\n".join(versions))
+        except CompilationError as error:
+            self.fail(f"{error} does not compile")
         # The loaded torch provides libtorch_cpu under this name, so no path to it is stored; undefined symbols are
         # found here rather than by the user.
-        link = ["-shared", *objects.values(), f"-L{TORCH / 'lib'}", "-ltorch_cpu", "-Wl,-z,defs"]
-        self.call([*COMPILER, *link, "-o", str(library)])
-
-    @staticmethod
-    def call(command: list[str]) -> None:
+        link = ["-shared", *map(str, objects), f"-L{TORCH / 'lib'}", "-ltorch_cpu", "-Wl,-z,defs"]
+        if TOOLKIT is not None:
+            # Static, so that the one library needs no CUDA to be imported; hidden, so that it is no one else's runtime.
+            folder = [f"-L{TOOLKIT.library}"] if TOOLKIT.library else []
+            link += [*folder, "-lcudart_static", "-Wl,--exclude-libs,ALL", "-ldl", "-lrt", "-lpthread"]
+        command = [*COMPILER, *link, "-o", str(library)]
         print(shlex.join(command), flush=True)
         if subprocess.run(command, cwd=ROOT, check=False).returncode != 0:
-            raise SystemExit(
-                "litehrnet_cuda: the native library does not compile, see the compiler's messages above. "
-                "Set LITEHRNET_CUDA_BUILD=0 to install the package without it."
+            self.fail("the objects do not link")
+
+    def commands(self, sources: list[str]) -> list[list[str]]:
+        """One call of a compiler for each source, the slow ones first."""
+        assert TORCH is not None
+        assert COMPILER is not None
+        debug = enabled("LITEHRNET_CUDA_DEBUG")
+        flags = ["-std=c++17", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Icsrc"]
+        flags += ["-O0", "-g", "-Werror"] if debug else ["-O3", "-DNDEBUG"]
+        if TOOLKIT is not None and TOOLKIT.include is not None:
+            flags += ["-isystem", str(TOOLKIT.include)]
+        build_info_flags = [f'-DLITEHRNET_VERSION="{self.distribution.get_version()}"']
+        if TOOLKIT is not None:
+            build_info_flags += [f'-DLITEHRNET_CUDA_VERSION="{TOOLKIT.version_text}"']
+            build_info_flags += [f'-DLITEHRNET_CUDA_ARCHITECTURES="{" ".join(ARCHITECTURES)}"']
+        torch_flags = ["-isystem", str(TORCH / "include"), "-DTORCH_STABLE_ONLY"]
+        torch_flags += [f"-DTORCH_TARGET_VERSION=0x{OLDEST_TORCH[0]:02x}{OLDEST_TORCH[1]:02x}000000000000ULL"]
+        host_compiler = next(word for word in reversed(COMPILER) if not word.startswith("-"))
+
+        core, kernels = expand(*CORE_SOURCES), expand(*CUDA_SOURCES)
+        commands = []
+        for source in sorted(sources, key=lambda source: source not in kernels):
+            if source in kernels:
+                assert TOOLKIT is not None
+                commands.append(compile_command(TOOLKIT, ARCHITECTURES, host_compiler, source, debug=debug))
+            else:
+                special = build_info_flags if source in core else torch_flags
+                commands.append([*COMPILER, *flags, *special, "-c", source])
+        return commands
+
+    @staticmethod
+    def compare_with_torch(toolkit: Toolkit) -> None:
+        """A driver that is new enough for torch may be too old for our runtime."""
+        assert TORCH is not None
+        cuda = re.search(r"cuda: .*= '(\d+)", (TORCH / "version.py").read_text(encoding="utf-8"))
+        if cuda is not None and int(cuda[1]) < toolkit.version[0]:
+            say(
+                f"torch is built for CUDA {cuda[1]} and the kernels with {toolkit.version_text}: they need a driver for "
+                f"CUDA {toolkit.version[0]}; to use an older one, name a toolkit of CUDA {cuda[1]} in CUDA_HOME."
             )
+
+    @staticmethod
+    def fail(what: str) -> None:
+        raise SystemExit(
+            f"litehrnet_cuda: the native library is not built: {what}, see the compiler's messages above. "
+            "Set LITEHRNET_CUDA_BUILD=cpu to install without CUDA kernels, 0 to install without the library."
+        )
 
 
 class BuildPackage(build_py):
@@ -158,7 +237,7 @@ class BuildPackage(build_py):
             shutil.rmtree(self.build_lib, ignore_errors=True)  # else a module removed since the last build is packed
         super().run()
         if WHY_NOT and not self.editable_mode:
-            print(f"litehrnet_cuda: built without its native library: {WHY_NOT}.", file=sys.stderr)
+            say(f"built without its native library: {WHY_NOT}.")
             note = Path(self.build_lib) / "litehrnet_cuda" / "_C.absent"
             note.write_text(WHY_NOT + "\n", encoding="utf-8")
 
@@ -168,9 +247,8 @@ class BuildWheel(bdist_wheel):
         return ("py3", "none", super().get_tag()[2])  # any Python; the platform only if the library is inside
 
 
-sources = expand(CORE_SOURCES + TORCH_SOURCES)
-headers = expand(("csrc/**/*.h",))
+sources = expand(*CORE_SOURCES, *LIBRARY_SOURCES, *(CUDA_SOURCES + ADAPTER_SOURCES if TOOLKIT else ()))
 setup(
-    ext_modules=[] if WHY_NOT else [Extension("litehrnet_cuda._C", sources, depends=headers)],
+    ext_modules=[] if WHY_NOT else [Extension("litehrnet_cuda._C", sources, depends=expand("csrc/**/*.h"))],
     cmdclass={"build_ext": BuildLibrary, "build_py": BuildPackage, "bdist_wheel": BuildWheel},
 )

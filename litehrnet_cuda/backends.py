@@ -1,9 +1,29 @@
-"""Which backends can run here, and for those that cannot, why."""
+"""Which backends can run here, for those that cannot, why, and which one a tensor is given to.
+
+``reference`` is plain PyTorch. ``cuda`` are the fused kernels on a GPU. ``emulated`` are the same kernels run on the
+CPU by the project's emulator: test equipment, never chosen by itself.
+
+``auto`` takes ``cuda`` for CUDA tensors where it can, else ``reference``. The environment variable
+``LITEHRNET_CUDA_BACKEND`` or :func:`use_backend` ask for one by name, and get it or an error.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+import functools
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, NamedTuple
+
+from litehrnet_cuda import _extension
+from litehrnet_cuda.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+VARIABLE = "LITEHRNET_CUDA_BACKEND"
+_asked_for: ContextVar[str | None] = ContextVar("backend", default=None)
 
 
 class Availability(NamedTuple):
@@ -22,9 +42,86 @@ def can_run_reference() -> Availability:
     return Availability(True, f"plain PyTorch {torch.__version__}, on every device that it supports")
 
 
-_PREDICATES: dict[str, Callable[[], Availability]] = {"reference": can_run_reference}
+@functools.cache
+def can_run_cuda() -> Availability:
+    """The kernels need a library that was built with them, and a device."""
+    library = _extension.load()
+    if not library.ok:
+        return Availability(False, f"the native library is not there: {library.reason}")
+    architectures = (_extension.build_info() or {}).get("cuda_architectures")
+    if not architectures:
+        return Availability(False, "the native library was built without CUDA")
+    import torch
+
+    if torch.version.cuda is None:
+        return Availability(False, f"torch {torch.__version__} is built without CUDA")
+    if not torch.cuda.is_available():
+        return Availability(False, "torch finds no CUDA device")
+    return Availability(True, f"kernels for {', '.join(architectures)}")
+
+
+def can_run_emulated() -> Availability:
+    """Only tests load the emulated kernels, which are no part of the package."""
+    if not _extension.load().ok:
+        return Availability(False, "the native library is not there")
+    import torch
+
+    if not torch._C._dispatch_has_kernel_for_dispatch_key(f"litehrnet_cuda::{_SAMPLE_OP}", "CPU"):
+        return Availability(False, "the kernels run on the emulator in the project's own tests only")
+    return Availability(True, "the CUDA kernels on the CPU, for tests")
+
+
+_SAMPLE_OP = "conditional_channel_weighting"
+_PREDICATES: dict[str, Callable[[], Availability]] = {
+    "cuda": can_run_cuda,
+    "reference": can_run_reference,
+    "emulated": can_run_emulated,
+}
 
 
 def backends() -> dict[str, Availability]:
     """Every backend by name with its availability on this machine."""
     return {name: predicate() for name, predicate in _PREDICATES.items()}
+
+
+@contextmanager
+def use_backend(name: str) -> Iterator[None]:
+    """Runs what is inside on a backend: ``"auto"``, or one of :func:`backends`.
+
+    Raises:
+        InputError: for an unknown name, or a backend that cannot run here, with the reason.
+    """
+    _check(name, "use_backend")
+    token = _asked_for.set(name)
+    try:
+        yield
+    finally:
+        _asked_for.reset(token)
+
+
+def select_backend(x: Tensor) -> str:
+    """The backend that fused modules use for tensors like ``x``.
+
+    Raises:
+        InputError: if a backend was asked for that cannot run here, or not on the tensor's device.
+    """
+    name = _asked_for.get()
+    if name is None:
+        name = os.environ.get(VARIABLE) or "auto"
+        _check(name, VARIABLE)
+    if name == "auto":
+        return "cuda" if x.is_cuda and can_run_cuda().ok else "reference"
+    device = {"cuda": "cuda", "emulated": "cpu"}.get(name, x.device.type)
+    if x.device.type != device:
+        raise InputError(f"backend {name!r}: expected tensors on {device}, got one on {x.device}")
+    return name
+
+
+def _check(name: str, where: str) -> None:
+    if name == "auto":
+        return
+    if name not in _PREDICATES:
+        raise InputError(f"{where}: expected auto, {', '.join(_PREDICATES)}, got {name!r}")
+    availability = _PREDICATES[name]()
+    if not availability.ok:
+        raise InputError(f"{where}: backend {name!r} cannot run here: {availability.reason}")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from litehrnet_cuda.errors import InputError
+
+_numbers = itertools.count()
 
 
 @contextmanager
@@ -20,7 +23,8 @@ def written_whole(path: Path) -> Iterator[Path]:
     Raises:
         InputError: if the place cannot be written to.
     """
-    draft = path.with_name(f".unfinished-{os.getpid()}-{path.name}")
+    # Numbered rather than named after ``path``, whose name may be as long as a name can be.
+    draft = path.with_name(f".unfinished-{os.getpid()}-{next(_numbers)}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield draft

@@ -14,6 +14,8 @@ from litehrnet_cuda.codecs.flip import average_flipped
 from litehrnet_cuda.codecs.heatmap import DECODERS, Decoder, decode_heatmaps
 from litehrnet_cuda.data.images import read_image
 from litehrnet_cuda.data.transforms import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
     boxes_to_centers_scales,
     crop,
     keypoints_to_image,
@@ -22,7 +24,13 @@ from litehrnet_cuda.data.transforms import (
 )
 from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.keypoints import COCO, KEYPOINT_SETS, KeypointSet
-from litehrnet_cuda.models.checkpoints import load_checkpoint, read_checkpoint, read_metadata, resolve_checkpoint
+from litehrnet_cuda.models.checkpoints import (
+    CheckpointMetadata,
+    load_checkpoint,
+    read_checkpoint,
+    read_metadata,
+    resolve_checkpoint,
+)
 from litehrnet_cuda.models.key_layouts import convert_keys, detect_variant
 from litehrnet_cuda.models.litehrnet import MIN_SIZE, PoseNetwork
 from litehrnet_cuda.models.registry import create_model
@@ -31,6 +39,8 @@ from litehrnet_cuda.results import KeyPoints
 Array = np.ndarray[Any, Any]
 
 DEFAULT_INPUT_SIZE = (192, 256)
+MAX_SIZE = 8192  # of the input; far beyond what makes sense, and still within memory
+FARTHEST = 1e6  # pixels from the image's corner, where float32 still tells sixteenths of a pixel apart
 
 
 class PoseEstimator:
@@ -38,22 +48,23 @@ class PoseEstimator:
 
     Example::
 
-        estimator = PoseEstimator("litehrnet_18", checkpoint="litehrnet_18_coco_256x192")
-        poses = estimator("street.jpg", boxes=[[40, 20, 180, 400]])
-        cv2.imwrite("poses.jpg", poses.draw("street.jpg"))
+        image = cv2.imread("street.jpg")
+        poses = PoseEstimator(checkpoint="litehrnet_18_coco_256x192")(image, boxes=[[40, 20, 180, 400]])
+        cv2.imwrite("poses.jpg", poses.draw(image))
 
     Args:
-        model: a name of :func:`litehrnet_cuda.list_models`, or a network, which is then used as it is (in evaluation
-            mode). May be None if the checkpoint tells.
-        checkpoint: a file, or the name of a published checkpoint.
+        model: a name of :func:`litehrnet_cuda.list_models`; by default what the checkpoint is of. Or a network of any
+            floating-point type, which is then used itself, not a copy, and put into evaluation mode.
+        checkpoint: a file, or the name of a published checkpoint. Needed unless ``model`` is a network.
         input_size: (width, height) of the network's input; by default what the checkpoint was trained with, else
             192x256.
         keypoint_set: what the joints are; by default what the checkpoint says, else the set that is known with as many
             joints.
         decoder: how key points are read off heat maps, see :func:`litehrnet_cuda.codecs.heatmap.decode_heatmaps`.
         flip_test: average with the prediction for the mirrored image: slower by a factor of two, slightly better.
-        device: where to run; by default a CUDA device if there is one.
-        batch_size: the most people that go through the network at once.
+        device: where to run; by default where the network is that was passed, else a CUDA device if there is one.
+        batch_size: the most people that go through the network at once. The result does not depend on it beyond the
+            rounding of the network's type (in float32, scores agree to 1e-4).
 
     Raises:
         InputError: for a model, checkpoint or option that cannot be used.
@@ -61,7 +72,7 @@ class PoseEstimator:
 
     def __init__(
         self,
-        model: str | PoseNetwork | None = "litehrnet_18",
+        model: str | PoseNetwork | None = None,
         *,
         checkpoint: str | Path | None = None,
         input_size: tuple[int, int] | None = None,
@@ -75,7 +86,12 @@ class PoseEstimator:
             raise InputError(f"decoder: expected one of {', '.join(DECODERS)}, got {decoder!r}")
         if batch_size < 1:
             raise InputError(f"batch_size: expected at least 1, got {batch_size}")
+        if isinstance(model, PoseNetwork) and device is None:
+            device = next(model.parameters()).device
+        self.device = choose_device(device)
         metadata = None if checkpoint is None else read_metadata(checkpoint)
+        if metadata is not None:
+            _require_usable(metadata)
         if isinstance(model, PoseNetwork):
             network = model
             if checkpoint is not None:
@@ -90,9 +106,7 @@ class PoseEstimator:
         else:
             name, num_outputs = detect_variant(convert_keys(read_checkpoint(resolve_checkpoint(checkpoint))))
             network = create_model(model or name, num_outputs=num_outputs or 17, checkpoint=checkpoint)
-        self.input_size = input_size or (metadata.input_size if metadata else None) or DEFAULT_INPUT_SIZE
-        if min(self.input_size) < MIN_SIZE:
-            raise InputError(f"input_size: expected at least {MIN_SIZE} pixels each way, got {self.input_size}")
+        self.input_size = _checked_size(input_size or (metadata.input_size if metadata else None) or DEFAULT_INPUT_SIZE)
         self.keypoint_set = (
             keypoint_set or (metadata.keypoint_set if metadata else None) or _known_set(network.num_outputs)
         )
@@ -104,7 +118,6 @@ class PoseEstimator:
         self.decoder: Decoder = decoder
         self.flip_test = flip_test
         self.batch_size = batch_size
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.model = network.to(self.device).eval()
 
     @property
@@ -134,17 +147,18 @@ class PoseEstimator:
         """
         if isinstance(image, (str, Path)):
             image = read_image(image)
+        check_image(image)
         corners = check_boxes(boxes, image)
-        scores = np.ones(len(corners), np.float32) if box_scores is None else np.asarray(box_scores, np.float32)
+        scores = _checked_scores(box_scores, len(corners))
         centers, scales = boxes_to_centers_scales(corners, self.input_size)
         crops = [
             normalize(crop(image, warp_matrix(center, scale, self.input_size, udp=self.udp), self.input_size))
             for center, scale in zip(centers, scales, strict=True)
         ]
-        count = len(self.keypoint_set)
-        keypoints, joint_scores = np.empty((0, count, 2), np.float32), np.empty((0, count), np.float32)
-        if crops:
-            keypoints, joint_scores = self.predict_crops(torch.from_numpy(np.stack(crops)), centers, scales)
+        empty = np.empty((0, 3, self.input_size[1], self.input_size[0]), np.float32)
+        keypoints, joint_scores = self.predict_crops(
+            torch.from_numpy(np.stack(crops) if crops else empty), centers, scales
+        )
         return KeyPoints(
             keypoints=keypoints,
             scores=joint_scores,
@@ -164,9 +178,12 @@ class PoseEstimator:
         Returns:
             key points ``[P, K, 2]`` in image pixels and scores ``[P, K]``, both float32.
         """
+        if len(crops) == 0:
+            count = len(self.keypoint_set)
+            return np.empty((0, count, 2), np.float32), np.empty((0, count), np.float32)
         heatmaps = torch.cat([self._heatmaps(batch) for batch in torch.split(crops, self.batch_size)])
         keypoints, scores = decode_heatmaps(
-            heatmaps.float().cpu().numpy(),
+            heatmaps.cpu().numpy(),
             self.input_size,
             decoder=self.decoder,
             blur_kernel_size=blur_kernel_size(self.input_size),
@@ -175,11 +192,12 @@ class PoseEstimator:
 
     @torch.inference_mode()
     def _heatmaps(self, crops: Tensor) -> Tensor:
-        parameter = next(self.model.parameters())
-        crops = crops.to(parameter)
-        heatmaps: Tensor = self.model(crops)
+        """Heat maps ``[N, K, h, w]`` float32, whatever the network computes in."""
+        self.model.eval()  # again, because the network may belong to a training loop
+        crops = crops.to(next(self.model.parameters()))
+        heatmaps: Tensor = self.model(crops).float()
         if self.flip_test:
-            mirrored = self.model(crops.flip(-1))
+            mirrored = self.model(crops.flip(-1)).float()
             heatmaps = average_flipped(heatmaps, mirrored, self.keypoint_set.flip_indices, shift=not self.udp)
         return heatmaps
 
@@ -187,6 +205,38 @@ class PoseEstimator:
 def blur_kernel_size(input_size: tuple[int, int]) -> int:
     """The blur of DARK that goes with an input: 11 heat-map pixels up to 192x256, 17 for 288x384 (official)."""
     return 17 if input_size[1] >= 384 else 11
+
+
+def choose_device(device: torch.device | str | None) -> torch.device:
+    """The device of that name, tried out; by default a CUDA device if there is one.
+
+    Raises:
+        InputError: for a name that torch does not know, or a device that cannot be used here.
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.zeros(1, device=chosen).cpu()
+    except (RuntimeError, AssertionError, TypeError):  # torch has no one error for this
+        usable = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+        raise InputError(
+            f"device: expected one that can be used here ({', '.join(usable)}), got {str(device)!r}"
+        ) from None
+    return chosen
+
+
+def check_image(image: Any) -> None:
+    """Raises :class:`InputError` unless an image is ``[H, W, 3]`` uint8 with at least one pixel."""
+    if image is None:  # the most common mistake
+        raise InputError("image: expected an array, got None, which cv2.imread returns for a file that it cannot read")
+    if not isinstance(image, np.ndarray):
+        raise InputError(f"image: expected a file or a uint8 array [H, W, 3] (BGR), got {type(image).__name__}")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        raise InputError(
+            f"image: expected uint8 of shape [H, W, 3] (BGR) with at least one pixel, got {image.dtype} of shape "
+            f"{list(image.shape)}"
+        )
 
 
 def check_boxes(boxes: Array | Sequence[Sequence[float]] | None, image: Array) -> Array:
@@ -199,10 +249,11 @@ def check_boxes(boxes: Array | Sequence[Sequence[float]] | None, image: Array) -
     if boxes is None:
         return np.array([[0, 0, width, height]], np.float32)
     try:
-        corners = np.asarray(boxes, np.float32)
-    except (TypeError, ValueError):
+        with np.errstate(over="ignore"):  # to infinity, which is reported below
+            corners = np.asarray(boxes, np.float32)
+    except (TypeError, ValueError, OverflowError):
         raise InputError("boxes: expected numbers of shape [P, 4] (left, top, right, bottom)") from None
-    if corners.size == 0:
+    if corners.shape == (0,):
         return np.empty((0, 4), np.float32)
     if corners.ndim != 2 or corners.shape[1] != 4:
         raise InputError(f"boxes: expected shape [P, 4] (left, top, right, bottom), got {list(corners.shape)}")
@@ -212,12 +263,49 @@ def check_boxes(boxes: Array | Sequence[Sequence[float]] | None, image: Array) -
                 "boxes: expected finite left < right and top < bottom, got "
                 f"{[left, top, right, bottom]} for box {index}"
             )
-        if left >= width or top >= height or right <= 0 or bottom <= 0:
+        if left >= width or top >= height or right <= 0 or bottom <= 0 or np.abs(corners[index]).max() > FARTHEST:
             raise InputError(
-                f"boxes: expected boxes that overlap the image of {width}x{height} pixels, got "
-                f"{[left, top, right, bottom]} for box {index}"
+                f"boxes: expected boxes that overlap the image of {width}x{height} pixels and end within "
+                f"{FARTHEST:.0f} pixels, got {[left, top, right, bottom]} for box {index}"
             )
     return corners
+
+
+def _checked_scores(scores: Array | Sequence[float] | None, count: int) -> Array:
+    """``[P]`` float32, ones if None."""
+    if scores is None:
+        return np.ones(count, np.float32)
+    try:
+        checked = np.asarray(scores, np.float32)
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"box_scores: expected {count} numbers, one per box") from None
+    if checked.shape != (count,) or not np.isfinite(checked).all():
+        raise InputError(f"box_scores: expected {count} finite numbers, one per box, got {checked.tolist()!s:.80}")
+    return checked
+
+
+def _checked_size(size: tuple[int, int]) -> tuple[int, int]:
+    whole = (
+        isinstance(size, (tuple, list)) and len(size) == 2 and all(isinstance(side, (int, np.integer)) for side in size)
+    )
+    if not whole or min(size) < MIN_SIZE or max(size) > MAX_SIZE:
+        raise InputError(
+            f"input_size: expected (width, height) of {MIN_SIZE} to {MAX_SIZE} pixels each way, got {size}"
+        )
+    return int(size[0]), int(size[1])
+
+
+def _require_usable(metadata: CheckpointMetadata) -> None:
+    """Raises :class:`InputError` for the checkpoint of a network that poses cannot be had from in this way."""
+    if metadata.task != "pose":
+        raise InputError(f"checkpoint: expected a network for poses, got one for {metadata.task}")
+    expected = (IMAGENET_MEAN, IMAGENET_STD)
+    found = tuple(tuple(255 * value for value in values) for values in (metadata.mean, metadata.std))
+    if not np.allclose(found, expected, rtol=1e-3):
+        raise InputError(
+            f"checkpoint: expected a network that was trained on images normalised by ImageNet's mean and deviation, "
+            f"got mean {metadata.mean} and deviation {metadata.std}"
+        )
 
 
 def _known_set(num_outputs: int) -> KeypointSet:

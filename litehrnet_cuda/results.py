@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from .errors import InputError
-from .keypoints import COCO, KEYPOINT_SETS, KeypointSet
+from litehrnet_cuda.errors import InputError
+from litehrnet_cuda.keypoints import COCO, KEYPOINT_SETS, KeypointSet
 
 Array = np.ndarray[Any, Any]
 
@@ -146,7 +146,7 @@ class KeyPoints:
 
     def draw(self, image: Array, min_score: float = 0.2, boxes: bool = False) -> Array:
         """A copy of ``image`` (``[H, W, 3]`` uint8 BGR) with the people drawn on it; see ``visualize.draw_poses``."""
-        from .visualize import draw_poses
+        from litehrnet_cuda.visualize import draw_poses
 
         return draw_poses(image, self, min_score=min_score, boxes=boxes)
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from .errors import InputError
+from litehrnet_cuda.errors import InputError
 
 if TYPE_CHECKING:
-    from .keypoints import KeypointSet
-    from .results import KeyPoints
+    from litehrnet_cuda.keypoints import KeypointSet
+    from litehrnet_cuda.results import KeyPoints
 
 Array = np.ndarray[Any, Any]
 Color = tuple[int, int, int]

@@ -2,6 +2,11 @@
 
 #include <sstream>
 
+// Which build this is comes from setup.py or CMakeLists.txt; without CUDA the two are not defined.
+#ifndef LITEHRNET_CUDA_ARCHITECTURES
+#define LITEHRNET_CUDA_ARCHITECTURES ""
+#endif
+
 namespace litehrnet {
 
 std::string build_info() {
@@ -18,7 +23,16 @@ std::string build_info() {
 #else
   json << ", \"debug\": true";
 #endif
-  json << ", \"cuda_architectures\": []}";  // no CUDA sources yet
+#if defined(LITEHRNET_CUDA_VERSION)
+  json << ", \"cuda_version\": \"" << LITEHRNET_CUDA_VERSION << "\"";
+#else
+  json << ", \"cuda_version\": null";
+#endif
+  json << ", \"cuda_architectures\": [";
+  std::istringstream architectures(LITEHRNET_CUDA_ARCHITECTURES);  // separated by blanks
+  const char* separator = "";
+  for (std::string name; architectures >> name; separator = ", ") json << separator << '"' << name << '"';
+  json << "]}";
   return json.str();
 }
 

@@ -7,4 +7,20 @@
 #error "build with -DTORCH_TARGET_VERSION=... and -DTORCH_STABLE_ONLY, as setup.py does"
 #endif
 
+#include <torch/csrc/stable/accelerator.h>
 #include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/MemoryFormat.h>
+#include <torch/headeronly/core/ScalarType.h>
+
+#include <vector>
+
+namespace litehrnet {
+
+using torch::headeronly::MemoryFormat;
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+using Tensors = std::vector<Tensor>;
+
+}  // namespace litehrnet

@@ -27,6 +27,13 @@ def at_least_one(text: str) -> int:
     return int(text)
 
 
+def whole_number(text: str) -> int:
+    """A whole number from 0 up."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, got {text!r}")
+    return int(text)
+
+
 def add_estimator_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that choose a network and how it is used."""
     parser.add_argument(

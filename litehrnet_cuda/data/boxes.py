@@ -2,78 +2,151 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path, PurePath
 from typing import Any
 
 from litehrnet_cuda.data.coco import read_json
 from litehrnet_cuda.errors import InputError
 
-FORMATS = """\
-{"street.jpg": [[left, top, right, bottom], ...], ...}     or a COCO annotation file, or COCO detections with
-[{"file_name": "street.jpg", "bbox": [left, top, width, height], "score": 0.9}, ...]"""
+FORMATS = (
+    'an object {"street.jpg": [[left, top, right, bottom], ...], ...}, a list of detections {"file_name", "bbox": '
+    '[left, top, width, height], "score"}, or a COCO annotation file'
+)
 
 
 @dataclass(frozen=True)
 class ImageBoxes:
     """The boxes of one image, ``[P][4]`` (left, top, right, bottom), and their scores ``[P]``."""
 
-    boxes: list[list[float]]
-    scores: list[float]
+    boxes: list[list[float]] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
 
 
-def read_boxes(path: str | Path) -> dict[str, ImageBoxes]:
-    """Boxes by name of image.
+@dataclass(frozen=True)
+class BoxTable:
+    """The boxes of many images, by the names that their file gives the images."""
+
+    images: dict[str, ImageBoxes]
+
+    def of(self, image: Path) -> ImageBoxes | None:
+        """The boxes of an image file, or None if no entry has its name.
+
+        Of several entries with the file's name, the one counts that shares most folders with its path, so that
+        ``left/1.jpg`` and ``right/1.jpg`` are told apart; the folders of an entry that stands alone may differ.
+
+        Raises:
+            InputError: if several entries fit equally well.
+        """
+        names = self._by_file_name.get(image.name, [])
+        if not names:
+            return None
+        parts = image.absolute().parts
+        fits = [_shared(parts, PurePath(name).parts) for name in names]
+        best = [name for name, fit in zip(names, fits, strict=True) if fit == max(fits)]
+        if len(best) > 1:
+            raise InputError(f"{image}: expected boxes for it under one name, got them under {' and '.join(best)}")
+        return self.images[best[0]]
+
+    @cached_property
+    def _by_file_name(self) -> dict[str, list[str]]:
+        names: dict[str, list[str]] = {}
+        for name in self.images:
+            names.setdefault(PurePath(name).name, []).append(name)
+        return names
+
+
+def read_boxes(path: str | Path) -> BoxTable:
+    """Boxes by image.
 
     Three forms are understood: an object from name to a list of (left, top, right, bottom); a list of
-    detections ``{"file_name", "bbox": [left, top, width, height], "score"}``; and COCO's annotation file, whose boxes
-    count with score 1, crowds left out. Only the last part of a name counts, so folders may differ.
+    detections ``{"file_name", "bbox": [left, top, width, height], "score"}``; and COCO's annotation file, whose people
+    count with score 1, crowds and empty boxes left out.
 
     Raises:
-        InputError: if the file is absent, not JSON, or of none of these forms, naming the entry.
+        InputError: if the file is absent, not JSON, of none of these forms, or has a box that is not finite or is
+            empty, naming the entry.
     """
     path = Path(path)
     content = read_json(path)
     found: dict[str, ImageBoxes] = {}
-
-    def add(name: Any, box: Any, score: Any, where: str) -> None:
-        if not isinstance(name, str) or not name:
-            raise InputError(f"{where}: expected the name of an image, got {name!r}")
-        if not (isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))):
-            raise InputError(f"{where}: expected a box of four numbers, got {box!r}")
-        if not _is_number(score):
-            raise InputError(f"{where}: score: expected a number, got {score!r}")
-        entry = found.setdefault(Path(name).name, ImageBoxes([], []))
-        entry.boxes.append([float(value) for value in box])
-        entry.scores.append(float(score))
-
     if isinstance(content, dict) and {"images", "annotations"} <= content.keys():
-        names = {}
-        for index, image in enumerate(_objects(content["images"], f"{path}: images")):
-            names[image.get("id")] = image.get("file_name")
-            found.setdefault(Path(str(image.get("file_name", index))).name, ImageBoxes([], []))
-        for index, annotation in enumerate(_objects(content["annotations"], f"{path}: annotations")):
-            where = f"{path}: annotation {annotation.get('id', index)}"
-            if not annotation.get("iscrowd"):
-                add(names.get(annotation.get("image_id")), _to_corners(annotation.get("bbox")), 1.0, where)
+        _read_annotations(content, path, found)
     elif isinstance(content, dict):
         for name, boxes in content.items():
             if not isinstance(boxes, list):
                 raise InputError(f"{path}: {name}: expected a list of boxes, got {boxes!r:.80}")
-            found.setdefault(Path(name).name, ImageBoxes([], []))
+            found.setdefault(name, ImageBoxes())
             for index, box in enumerate(boxes):
-                add(name, box, 1.0, f"{path}: {name}: box {index}")
+                where = f"{path}: {name}: box {index}"
+                _add(found, name, _four_numbers(box, where), 1.0, where)
     elif isinstance(content, list):
         for index, detection in enumerate(_objects(content, str(path))):
             where = f"{path}: detection {index}"
-            add(detection.get("file_name"), _to_corners(detection.get("bbox")), detection.get("score", 1.0), where)
+            name, score = detection.get("file_name"), detection.get("score", 1.0)
+            if not isinstance(name, str) or not name:
+                raise InputError(f"{where}: file_name: expected the name of an image, got {name!r:.80}")
+            if not _is_number(score):
+                raise InputError(f"{where}: score: expected a finite number, got {score!r:.80}")
+            _add(found, name, _to_corners(_four_numbers(detection.get("bbox"), where)), float(score), where)
     else:
-        raise InputError(f"{path}: expected boxes in one of these forms:\n{FORMATS}")
-    return found
+        raise InputError(f"{path}: expected {FORMATS}; got {content!r:.40}")
+    return BoxTable(found)
+
+
+def _shared(one: tuple[str, ...], other: tuple[str, ...]) -> int:
+    """How many of the last parts of two paths are equal."""
+    count = 0
+    for a, b in zip(reversed(one), reversed(other), strict=False):
+        if a != b:
+            break
+        count += 1
+    return count
+
+
+def _read_annotations(content: dict[str, Any], path: Path, found: dict[str, ImageBoxes]) -> None:
+    names: dict[int, str] = {}
+    for index, image in enumerate(_objects(content["images"], f"{path}: images")):
+        number, name = image.get("id"), image.get("file_name")
+        if not isinstance(number, int) or not isinstance(name, str) or not name:
+            raise InputError(f"{path}: images[{index}]: expected an id and a file_name, got {image!r:.80}")
+        names[number] = name
+        found.setdefault(name, ImageBoxes())
+    categories = _objects(content.get("categories", []), f"{path}: categories")
+    people = [entry.get("id") for entry in categories if "keypoints" in entry or entry.get("name") == "person"]
+    for index, annotation in enumerate(_objects(content["annotations"], f"{path}: annotations")):
+        where = f"{path}: annotation {annotation.get('id', index)}"
+        number = annotation.get("image_id")
+        if not isinstance(number, int) or number not in names:
+            raise InputError(f"{where}: image_id: expected that of one of the images, got {number!r:.80}")
+        box = _to_corners(_four_numbers(annotation.get("bbox"), where))
+        of_person = not people or annotation.get("category_id") in people
+        if of_person and not annotation.get("iscrowd") and box[0] < box[2] and box[1] < box[3]:
+            _add(found, names[number], box, 1.0, where)
+
+
+def _add(found: dict[str, ImageBoxes], name: str, box: list[float], score: float, where: str) -> None:
+    left, top, right, bottom = box
+    if not (left < right and top < bottom):
+        raise InputError(f"{where}: expected a box with left < right and top < bottom, got {box}")
+    entry = found.setdefault(name, ImageBoxes())
+    entry.boxes.append(box)
+    entry.scores.append(score)
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    try:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # a whole number that is no float
+        return False
+
+
+def _four_numbers(box: Any, where: str) -> list[float]:
+    if not (isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))):
+        raise InputError(f"{where}: expected a box of four finite numbers, got {box!r:.80}")
+    return [float(value) for value in box]
 
 
 def _objects(values: Any, where: str) -> list[dict[str, Any]]:
@@ -82,8 +155,6 @@ def _objects(values: Any, where: str) -> list[dict[str, Any]]:
     return values
 
 
-def _to_corners(box: Any) -> Any:
-    """(left, top, width, height) to (left, top, right, bottom); anything else stays, to be reported."""
-    if isinstance(box, list) and len(box) == 4 and all(map(_is_number, box)):
-        return [box[0], box[1], box[0] + box[2], box[1] + box[3]]
-    return box
+def _to_corners(box: list[float]) -> list[float]:
+    """(left, top, width, height) to (left, top, right, bottom)."""
+    return [box[0], box[1], box[0] + box[2], box[1] + box[3]]

@@ -7,7 +7,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from litehrnet_cuda.data.coco import CocoKeypoints
-from litehrnet_cuda.data.generator import write_coco
+from litehrnet_cuda.data.generated.coco_folder import write_coco
 from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.keypoints import COCO, KeypointSet
 

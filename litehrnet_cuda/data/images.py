@@ -1,8 +1,9 @@
-"""Reading and finding image files."""
+"""Image files: finding, reading, encoding."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ def read_image(path: str | Path) -> Array:
     """The pixels of an image file, turned upright as its EXIF orientation says.
 
     Returns:
-        ``[H, W, 3]`` uint8 BGR; a grey image has three equal channels, transparency is dropped.
+        ``[H, W, 3]`` uint8 BGR; a grey image has three equal channels, transparency is dropped, of 16 bits the upper
+        8 are kept.
 
     Raises:
         InputError: if there is no such file, or it cannot be read or decoded.
@@ -34,10 +36,13 @@ def read_image(path: str | Path) -> Array:
         raise InputError(f"{path}: expected an image, got a folder") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError:  # a zero byte in the name
+        raise InputError(f"{str(path)!r}: expected an image, got a name that no file can have") from None
     if content.size == 0:
         raise InputError(f"{path}: expected an image, got an empty file")
     try:
-        image = cv2.imdecode(content, cv2.IMREAD_COLOR)
+        with _quiet_opencv():
+            image = cv2.imdecode(content, cv2.IMREAD_COLOR)
     except cv2.error:  # such as an image of more pixels than OpenCV takes
         image = None
     if image is None:
@@ -45,21 +50,62 @@ def read_image(path: str | Path) -> Array:
     return np.asarray(image)
 
 
+def encode_image(image: Array, suffix: str) -> bytes:
+    """The content of an image file.
+
+    Args:
+        image: ``[H, W, 3]`` uint8 BGR.
+        suffix: of the file's name, such as ``".jpg"``, which decides the format.
+
+    Raises:
+        InputError: if the format cannot hold the image: JPEG ends at 65500 pixels.
+    """
+    try:
+        with _quiet_opencv():
+            done, content = cv2.imencode(suffix, image)
+    except cv2.error:  # older versions of OpenCV
+        done = False
+    if not done:
+        height, width = image.shape[:2]
+        raise InputError(f"an image of {width}x{height} pixels cannot be written as {suffix}")
+    return bytes(np.asarray(content))
+
+
 def find_images(paths: Sequence[str | Path]) -> list[Path]:
     """The image files among paths: files as they are given, folders by the images in them, in order of name.
 
+    Hidden files of a folder are left out, and so is what was found already.
+
     Raises:
-        InputError: if a path does not exist, or a folder holds no image.
+        InputError: if a path does not exist or cannot be looked into, or a folder holds no image.
     """
     found: list[Path] = []
     for path in map(Path, paths):
-        if path.is_dir():
-            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
-            if not inside:
-                raise InputError(f"{path}: expected images ({', '.join(SUFFIXES)}) in the folder, found none")
-            found += inside
-        elif path.exists():
-            found.append(path)
-        else:
-            raise InputError(f"{path}: expected an image or a folder, but there is no such file")
-    return found
+        try:
+            if path.is_dir():
+                inside = sorted(file for file in path.iterdir() if _looks_like_image(file))
+                if not inside:
+                    raise InputError(f"{path}: expected images ({', '.join(SUFFIXES)}) in the folder, found none")
+                found += inside
+            elif path.exists():
+                found.append(path)
+            else:
+                raise InputError(f"{path}: expected an image or a folder, but there is no such file")
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    return list(dict.fromkeys(found))
+
+
+def _looks_like_image(file: Path) -> bool:
+    return file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
+
+
+@contextmanager
+def _quiet_opencv() -> Iterator[None]:
+    """Keeps OpenCV from printing what is reported as an error anyway."""
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        cv2.utils.logging.setLogLevel(level)

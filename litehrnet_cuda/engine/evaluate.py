@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,7 +51,7 @@ def evaluate(
         oks_threshold: of the suppression of duplicates.
         joint_threshold: joints below it do not count in a person's score.
         workers: processes that read images; 0 does it in this one.
-        progress: show a progress bar.
+        progress: show a progress bar, where standard error is a terminal.
 
     Raises:
         InputError: if there is nothing to evaluate, or the joints of annotations and estimator differ.
@@ -61,14 +61,16 @@ def evaluate(
             f"evaluate: expected annotations with {len(estimator.keypoint_set)} joints as the network has outputs, got "
             f"{len(annotations.keypoint_set)}"
         )
-    boxes = annotations.people if boxes is None else boxes
+    boxes = annotations.people if boxes is None else sorted(boxes, key=lambda box: box.image_id)
     if not boxes:
         raise InputError(f"{annotations.annotation_file}: expected at least one box to look for people in, got none")
+    # Tells now, rather than after the work, if average precision cannot be had from these annotations.
+    coco_average_precision([], annotations.annotation_file, annotations.keypoint_set)
     crops = PersonCrops(annotations, boxes, estimator.input_size, udp=estimator.udp)
     loader = DataLoader(crops, batch_size=estimator.batch_size, num_workers=workers, worker_init_fn=use_one_thread)
     poses: list[PredictedPose] = []
-    with tqdm(total=len(boxes), desc="evaluate", unit="person", disable=not progress, leave=False) as bar:
-        for batch in loader:
+    with tqdm(total=len(boxes), desc="evaluate", unit="person", disable=None if progress else True, leave=False) as bar:
+        for batch in _batches(loader):
             centers, scales = batch["center"].numpy(), batch["scale"].numpy()
             keypoints, scores = estimator.predict_crops(batch["image"], centers, scales)
             for row in range(len(keypoints)):
@@ -83,7 +85,19 @@ def evaluate(
                 )
             bar.update(len(keypoints))
     results = coco_results(
-        poses, annotations.keypoint_set, oks_threshold=oks_threshold, joint_threshold=joint_threshold
+        poses,
+        annotations.keypoint_set,
+        oks_threshold=oks_threshold,
+        joint_threshold=joint_threshold,
+        category_id=annotations.category_ids[0],
     )
     metrics = coco_average_precision(results, annotations.annotation_file, annotations.keypoint_set)
     return Evaluation(metrics, results, poses)
+
+
+def _batches(loader: DataLoader[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The batches of a loader, whose workers report an error with their whole traceback as its text."""
+    try:
+        yield from loader
+    except InputError as error:
+        raise InputError(str(error).rpartition("InputError: ")[2].strip()) from None

@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import torch
 
-from litehrnet_cuda.codecs.heatmap import Decoder
+from litehrnet_cuda.codecs.heatmap import Decoder, HeatmapMode
 from litehrnet_cuda.data.coco import CocoKeypoints
 from litehrnet_cuda.data.pose_dataset import Augmentation, PoseDataset
 from litehrnet_cuda.engine.evaluate import Evaluation, evaluate
@@ -32,7 +32,7 @@ class Recipe:
         model: name of the network.
         input_size: (width, height) of the crops in pixels.
         sigma: of the target heat maps, in heat-map pixels.
-        decoder: used in validation.
+        decoder: used in validation; targets are drawn to suit it: ``"dark"`` needs unbiased ones, ``"udp"`` its own.
         augmentation: of the people.
         training: steps, learning rate and so on.
     """
@@ -43,6 +43,12 @@ class Recipe:
     decoder: Decoder = "quarter"
     augmentation: Augmentation = field(default_factory=Augmentation)
     training: TrainConfig = field(default_factory=TrainConfig)
+
+    @property
+    def targets(self) -> HeatmapMode:
+        """How target heat maps are drawn, see :func:`~litehrnet_cuda.codecs.heatmap.encode_heatmaps`."""
+        modes: dict[Decoder, HeatmapMode] = {"dark": "unbiased", "udp": "udp"}
+        return modes.get(self.decoder, "gaussian")
 
 
 @dataclass(frozen=True)
@@ -112,7 +118,7 @@ def run_training(
         recipe.input_size,
         sigma=recipe.sigma,
         augmentation=recipe.augmentation,
-        mode="udp" if recipe.decoder == "udp" else "gaussian",
+        mode=recipe.targets,
         seed=recipe.training.seed,
         cache_images=True,
     )

@@ -7,12 +7,17 @@ Source: Yu et al., "Lite-HRNet: A Lightweight High-Resolution Network" (CVPR 202
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from litehrnet_cuda.backends import select_backend
+from litehrnet_cuda.nn.folding import BlockWeights, FoldedCache, fold_batch_norm
 from litehrnet_cuda.nn.layers import ConvModule, concat_shuffle, depthwise_conv, pool_to_size, run_block
+
+MAX_BRANCHES = 4  # of the fused block
 
 
 class SpatialWeighting(nn.Module):
@@ -91,8 +96,42 @@ class ConditionalChannelWeighting(nn.Module):
         self.cross_resolution_weighting = CrossResolutionWeighting(half, ratio=reduce_ratio)
         self.depthwise_convs = nn.ModuleList(depthwise_conv(c) for c in half)
         self.spatial_weighting = nn.ModuleList(SpatialWeighting(c, ratio=4) for c in half)
+        self._folded: FoldedCache[BlockWeights] = FoldedCache()
+
+    def folded(self) -> BlockWeights:
+        """The weights as :func:`litehrnet_cuda.functional.conditional_channel_weighting` takes them, after ``x``."""
+        # The compiler folds as part of its graph instead; what it compiled must not depend on what was cached then.
+        return self._fold() if torch.compiler.is_compiling() else self._folded.get(self, self._fold)
+
+    def _fold(self) -> BlockWeights:
+        weighting = self.cross_resolution_weighting
+        gates: list[Any] = list(self.spatial_weighting)
+        return BlockWeights.of(
+            fold_batch_norm(weighting.conv1),
+            fold_batch_norm(weighting.conv2),
+            [fold_batch_norm(conv) for conv in self.depthwise_convs],
+            [fold_batch_norm(gate.conv1) for gate in gates],
+            [fold_batch_norm(gate.conv2) for gate in gates],
+        )
+
+    def _can_be_fused(self, x: list[Tensor]) -> bool:
+        """In evaluation mode, without gradients (the fused block has none yet), where a backend has the kernels."""
+        if (
+            self.training
+            or len(x) > MAX_BRANCHES
+            or x[0].dtype != self.cross_resolution_weighting.conv1.conv.weight.dtype
+        ):
+            return False
+        if torch.is_grad_enabled() and any(t.requires_grad for t in (*x, *self.parameters())):
+            return False
+        return select_backend(x[0]) != "reference"
 
     def _forward(self, x: list[Tensor]) -> list[Tensor]:
+        if self._can_be_fused(x):
+            # Imported here: it loads the native library, which the reference path does without.
+            from litehrnet_cuda.functional import conditional_channel_weighting
+
+            return conditional_channel_weighting(x, *self.folded())
         kept, changed = zip(*(s.chunk(2, dim=1) for s in x), strict=True)
         weighted = self.cross_resolution_weighting(list(changed))
         filtered = [conv(s) for conv, s in zip(self.depthwise_convs, weighted, strict=True)]

@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from litehrnet_cuda.cli.arguments import add_estimator_arguments, create_estimator
+from litehrnet_cuda.cli.arguments import add_estimator_arguments, create_estimator, whole_number
 
 EPILOG = """\
 Without --detections people are looked for in their annotated boxes, which gives an AP that is one to two
@@ -17,10 +17,12 @@ points higher than with a detector's boxes: compare like with like.
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     parser.add_argument("--annotations", required=True, metavar="FILE", help="COCO key-point annotations")
-    parser.add_argument("--images", metavar="DIR", help="folder of the images (default: beside the annotations)")
+    parser.add_argument("--images", metavar="DIR", help="folder of the images (default: as in COCO, or beside FILE)")
     parser.add_argument("--detections", metavar="FILE", help="boxes of a person detector, in COCO's results format")
     parser.add_argument("--out", metavar="DIR", help="folder for metrics.json and results.json")
-    parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes that read images (default: 0)")
+    parser.add_argument(
+        "--workers", type=whole_number, default=0, metavar="N", help="processes that read images (default: 0)"
+    )
     add_estimator_arguments(parser)
 
 
@@ -29,11 +31,11 @@ def run(args: argparse.Namespace) -> int:
     from litehrnet_cuda.engine.evaluate import evaluate
     from litehrnet_cuda.files import output_folder, written_whole
 
-    out = output_folder(args.out) if args.out else None
     estimator = create_estimator(args)
     annotation_file = Path(args.annotations)
     annotations = CocoKeypoints(annotation_file, _image_folder(args, annotation_file), estimator.keypoint_set)
     boxes = annotations.detections(args.detections) if args.detections else None
+    out = output_folder(args.out) if args.out else None
     evaluation = evaluate(estimator, annotations, boxes, workers=args.workers)
     box_kind = "detected" if args.detections else "annotated"
     count = len(annotations.people if boxes is None else boxes)
@@ -52,8 +54,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _image_folder(args: argparse.Namespace, annotation_file: Path) -> Path:
-    """The given folder, or where COCO keeps the images: beside the file, or in a folder named after the split."""
+    """The given folder, or where COCO keeps the images: in one named after the split, or beside the file."""
     if args.images:
         return Path(args.images)
-    beside = annotation_file.parent.parent / annotation_file.stem.rpartition("_")[2]
-    return beside if annotation_file.parent.name == "annotations" and beside.is_dir() else annotation_file.parent
+    root, split = annotation_file.parent.parent, annotation_file.stem.rpartition("_")[2]
+    if annotation_file.parent.name == "annotations":
+        for folder in (root / split, root / "images" / split):
+            if folder.is_dir():
+                return folder
+    return annotation_file.parent

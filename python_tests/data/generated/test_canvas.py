@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from litehrnet_cuda.data.canvas import Canvas, capsule, ellipse, flat, gradient, hull
+from litehrnet_cuda.data.generated.canvas import Canvas, capsule, ellipse, flat, gradient, hull
 
 WHITE = np.full(3, 255, np.float32)
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from ..keypoints import COCO
-from .canvas import CIRCLE, Canvas, Part, Shader, capsule, flat, hull
-from .clothes import BOTTOM, SHOES, SKIN, TOP, Outfit, pattern_weight
-from .head import Head
-from .people import TORSO_RINGS, Body, Pose, Skeleton, pose_skeleton, rotation
+from litehrnet_cuda.data.generated.canvas import CIRCLE, Canvas, Part, Shader, capsule, flat, hull
+from litehrnet_cuda.data.generated.clothes import BOTTOM, SHOES, SKIN, TOP, Outfit, pattern_weight
+from litehrnet_cuda.data.generated.head import Head
+from litehrnet_cuda.data.generated.people import TORSO_RINGS, Body, Pose, Skeleton, pose_skeleton, rotation
+from litehrnet_cuda.keypoints import COCO
 
 Array = np.ndarray[Any, Any]
 

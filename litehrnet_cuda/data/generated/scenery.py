@@ -7,8 +7,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from .canvas import Canvas, Shader, capsule, ellipse, flat, gradient, hull
-from .clothes import sample_color
+from litehrnet_cuda.data.generated.canvas import Canvas, Shader, capsule, ellipse, flat, gradient, hull
+from litehrnet_cuda.data.generated.clothes import sample_color
 
 Array = np.ndarray[Any, Any]
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from .canvas import CIRCLE, Part, capsule, ellipse, flat, hull
-from .clothes import HAIR, SKIN, Outfit
+from litehrnet_cuda.data.generated.canvas import CIRCLE, Part, capsule, ellipse, flat, hull
+from litehrnet_cuda.data.generated.clothes import HAIR, SKIN, Outfit
 
 Array = np.ndarray[Any, Any]
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from litehrnet_cuda.data.people import POSES, Limb, Pose, pose_skeleton, rotation, sample_body, sample_pose, sample_yaw
+from litehrnet_cuda.data.generated.people import (
+    POSES,
+    Limb,
+    Pose,
+    pose_skeleton,
+    rotation,
+    sample_body,
+    sample_pose,
+    sample_yaw,
+)
 
 REST = Limb(0, 0, 0, 0)
 

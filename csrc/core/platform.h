@@ -1,0 +1,88 @@
+// The one file that differs between nvcc and the emulator, and the one way in which kernels are launched.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#ifdef LITEHRNET_EMULATED
+#include "emulator.h"
+#else
+#include <cooperative_groups.h>
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+#endif
+
+namespace litehrnet {
+
+// The number of kernels that launch() and launch_cooperative() have started without an error since the program began.
+inline std::atomic<std::uint64_t> launch_count{0};
+
+namespace platform {
+
+inline cudaError_t counted(cudaError_t error) {
+  if (error == cudaSuccess) launch_count.fetch_add(1, std::memory_order_relaxed);
+  return error;
+}
+
+// Keeps an argument from taking part in deduction, so that it converts to the kernel's parameter as in a plain call.
+template <class T>
+struct Identity {
+  using type = T;
+};
+
+}  // namespace platform
+
+#ifdef LITEHRNET_EMULATED
+
+// The block's dynamic shared memory, 16-byte aligned.
+template <class T>
+T* dynamic_shared() {
+  return static_cast<T*>(emulator::dynamic_shared_memory());
+}
+
+template <class... Parameters>
+cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared_bytes, cudaStream_t,
+                   typename platform::Identity<Parameters>::type... arguments) {
+  return platform::counted(emulator::launch(kernel, grid, block, shared_bytes, false, arguments...));
+}
+
+template <class... Parameters>
+cudaError_t launch_cooperative(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared_bytes,
+                               cudaStream_t, typename platform::Identity<Parameters>::type... arguments) {
+  return platform::counted(emulator::launch(kernel, grid, block, shared_bytes, true, arguments...));
+}
+
+#else
+
+#ifdef __CUDACC__
+// The block's dynamic shared memory, 16-byte aligned.
+template <class T>
+__device__ __forceinline__ T* dynamic_shared() {
+  extern __shared__ __align__(16) unsigned char dynamic_shared_bytes[];
+  return reinterpret_cast<T*>(dynamic_shared_bytes);
+}
+#endif
+
+// Starts the kernel on the stream and returns the launch's error.
+template <class... Parameters>
+cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared_bytes, cudaStream_t stream,
+                   typename platform::Identity<Parameters>::type... arguments) {
+  void* pointers[] = {const_cast<void*>(static_cast<const void*>(&arguments))..., nullptr};
+  const auto* function = reinterpret_cast<const void*>(kernel);
+  return platform::counted(cudaLaunchKernel(function, grid, block, pointers, shared_bytes, stream));
+}
+
+// The same for a kernel that synchronises the whole grid: all its blocks must fit on the device at once.
+template <class... Parameters>
+cudaError_t launch_cooperative(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared_bytes,
+                               cudaStream_t stream, typename platform::Identity<Parameters>::type... arguments) {
+  void* pointers[] = {const_cast<void*>(static_cast<const void*>(&arguments))..., nullptr};
+  const auto* function = reinterpret_cast<const void*>(kernel);
+  return platform::counted(cudaLaunchCooperativeKernel(function, grid, block, pointers, shared_bytes, stream));
+}
+
+#endif
+
+}  // namespace litehrnet

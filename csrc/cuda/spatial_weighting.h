@@ -1,0 +1,32 @@
+// Spatial weighting of one to four branches: parameters and launcher. The maths and the mapping are in spatial_weighting.cu.
+#pragma once
+
+#include "core/dtype.h"
+
+namespace litehrnet {
+
+// Rows of W elements and rows of a plane are contiguous; strides are in elements. All tensors but partial_sums have one element type.
+struct SpatialWeightingBranch {
+  const void* x;             // [N, c, H, W], what is gated
+  const void* kept;          // [N, c, H, W], copied to the even planes of out; null: nothing is kept and out is [N, c, H, W]
+  void* out;                 // [N, 2c, H, W] contiguous: plane 2k is kept[k], plane 2k + 1 is x[k] * gate[k]
+  const void* partial_sums;  // [N, c, tiles] float (double for fp64), their total is the plane's sum of x; null: the kernel sums x itself
+  const void* w1;            // [R, c]
+  const void* b1;            // [R]
+  const void* w2;            // [c, R]
+  const void* b2;            // [c]
+  std::int64_t x_image_stride, x_plane_stride;
+  std::int64_t kept_image_stride, kept_plane_stride;
+  int channels, hidden, height, width;  // hidden = R
+  int tiles;                            // sums per plane
+};
+
+struct SpatialWeightingParams {
+  SpatialWeightingBranch branch[kMaxBranches];
+  int branches, batch;
+};
+
+// One launch. Returns cudaErrorInvalidValue for sizes outside the limits in the .cu file, else the launch's result.
+cudaError_t launch_spatial_weighting_forward(const SpatialWeightingParams& params, DType dtype, cudaStream_t stream);
+
+}  // namespace litehrnet

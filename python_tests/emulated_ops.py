@@ -1,0 +1,44 @@
+"""The ops on the emulated backend: the kernels and adapters that ship, compiled for the CPU by the emulator."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import emulation
+import pytest
+import torch
+
+from litehrnet_cuda import _extension
+
+ROOT = Path(__file__).resolve().parents[1]
+CSRC = ROOT / "csrc"
+KERNELS = sorted((CSRC / "cuda").glob("*.cu"))
+ADAPTERS = sorted((CSRC / "ops").glob("*.cpp"))
+
+
+def build(mode: str = "plain", defines: dict[str, object] | None = None, kernels: list[Path] | None = None) -> Path:
+    """A library that registers the ops' kernels for the CPU; the schemas come from the package's own library."""
+    torch_folder = Path(torch.__file__).parent
+    return emulation.build(
+        [*ADAPTERS, *(kernels or KERNELS)],
+        mode=mode,
+        defines=defines,
+        includes=[CSRC],
+        flags=[
+            *("-isystem", str(torch_folder / "include")),
+            *("-DTORCH_STABLE_ONLY", "-DTORCH_TARGET_VERSION=0x020a000000000000ULL"),
+        ],
+        link=[f"-L{torch_folder / 'lib'}", "-ltorch_cpu"],
+    )
+
+
+@cache
+def load(mode: str = "plain") -> emulation.Library:
+    """The library, with its ops registered in this process: one mode per process."""
+    loaded = _extension.load()
+    if not loaded.ok:
+        pytest.skip(f"needs the native library, which has the ops' schemas: {loaded.reason}")
+    path = build(mode)
+    torch.ops.load_library(str(path))
+    return emulation.Library(path)

@@ -1,0 +1,257 @@
+"""Checkpoints as files: reading whatever training code writes, running nothing, and writing whole files."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+import types
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from sample_checkpoints import assert_same
+from torch import nn
+
+from litehrnet_cuda.errors import InputError
+from litehrnet_cuda.keypoints import COCO, KeypointSet
+from litehrnet_cuda.models import checkpoint_files
+from litehrnet_cuda.models.checkpoint_files import (
+    CheckpointMetadata,
+    read_checkpoint,
+    read_metadata,
+    write_safetensors,
+)
+
+LEGACY = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+WEIGHTS = {"backbone.stem.conv1.conv.weight": torch.arange(6.0).reshape(2, 3)}
+
+# ------------------------------------------------------------------------------------------------------ reading
+
+
+@LEGACY
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda w: w,
+        lambda w: {"state_dict": w, "optimizer": {"state": {0: {"step": 3}}}, "meta": {"epoch": 210, "config": "..."}},
+        lambda w: {"model": {f"module.{k}": v for k, v in w.items()}, "epoch": 3},
+        lambda w: {"model": {"state_dict": w}},
+        lambda w: {"ema": {"n_averaged": torch.tensor(5), **{f"module.{k}": v for k, v in w.items()}}},
+        lambda w: {"state_dict": w, "ema_state_dict": {k: v + 1 for k, v in w.items()}},
+        lambda w: {"state_dict": {**w, "data_preprocessor.mean": torch.zeros(3, 1, 1)}},
+        lambda w: {k: nn.Parameter(v) for k, v in w.items()},
+        lambda w: OrderedDict((f"_orig_mod.{k}", v) for k, v in w.items()),
+    ],
+)
+def test_reads_torch_files_in_any_wrapping(tmp_path: Path, wrap: Any, zipped: bool) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save(wrap(WEIGHTS), path, _use_new_zipfile_serialization=zipped)
+    state = read_checkpoint(path)
+    assert_same(state, WEIGHTS)
+    assert not any(value.requires_grad for value in state.values())
+
+
+def test_reads_safetensors(tmp_path: Path) -> None:
+    save_file(WEIGHTS, tmp_path / "weights.safetensors")
+    assert_same(read_checkpoint(tmp_path / "weights.safetensors"), WEIGHTS)
+
+
+def test_reads_paddle_parameters(tmp_path: Path) -> None:
+    # What paddle.save writes for a state dict: arrays by name and a table of internal names, pickle protocol 4.
+    content = {name: value.numpy() for name, value in WEIGHTS.items()}
+    table = {"StructuredToParameterName@@": dict.fromkeys(WEIGHTS, "conv2d_0.w_0")}
+    (tmp_path / "weights.pdparams").write_bytes(pickle.dumps({**content, **table}, protocol=4))
+    assert_same(read_checkpoint(tmp_path / "weights.pdparams"), WEIGHTS)
+
+
+@pytest.fixture
+def history_buffer(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A module that is there while a file is written and gone, or hostile, when it is read."""
+    module = types.ModuleType("mmengine_like")
+
+    class HistoryBuffer:
+        def __init__(self) -> None:
+            self._log_history = np.arange(3.0)
+            self.statistics = {"min": HistoryBuffer.smallest}  # pickled by way of builtins.getattr
+
+        def smallest(self) -> float:
+            return float(self._log_history.min())
+
+    HistoryBuffer.__module__, HistoryBuffer.__qualname__ = module.__name__, "HistoryBuffer"
+    HistoryBuffer.smallest.__qualname__ = "HistoryBuffer.smallest"
+    HistoryBuffer.smallest.__module__ = module.__name__
+    module.HistoryBuffer = HistoryBuffer  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    return HistoryBuffer
+
+
+@LEGACY
+def test_reads_training_checkpoints_without_their_classes(
+    tmp_path: Path, history_buffer: Any, monkeypatch: pytest.MonkeyPatch, zipped: bool
+) -> None:
+    content = {
+        "meta": {"seed": np.int64(3), "dataset_meta": {"sigmas": np.ones(17, np.float32)}, "time": "now"},
+        "message_hub": {"log_scalars": OrderedDict(loss=history_buffer())},
+        "state_dict": OrderedDict(WEIGHTS),
+        "optimizer": {"state": {}, "param_groups": [{"lr": 1e-3, "betas": (0.9, 0.999)}]},
+    }
+    path = tmp_path / "epoch_210.pth"
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    monkeypatch.delitem(sys.modules, "mmengine_like")
+    before = set(torch.serialization.get_safe_globals())
+    assert_same(read_checkpoint(path), WEIGHTS)
+    assert set(torch.serialization.get_safe_globals()) == before
+    assert "mmengine_like" not in sys.modules
+
+
+class Hostile:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, function: Any, *arguments: Any) -> None:
+        self.call = (function, arguments)
+
+    def __reduce__(self) -> Any:
+        return self.call
+
+
+@LEGACY
+@pytest.mark.parametrize("place", ["whole", "state dict", "a weight", "beside the weights"])
+@pytest.mark.parametrize("means", ["os.system", "eval", "Path.touch"])
+def test_code_in_a_file_is_never_run(tmp_path: Path, place: str, means: str, zipped: bool) -> None:
+    marker = tmp_path / "marker"
+    hostile = {
+        "os.system": Hostile(os.system, f"touch {marker}"),
+        "eval": Hostile(eval, f"open({str(marker)!r}, 'w')"),
+        "Path.touch": Hostile(Path.touch, marker),
+    }[means]
+    content = {
+        "whole": hostile,
+        "state dict": {"state_dict": hostile},
+        "a weight": {"state_dict": {**WEIGHTS, "backbone.x": hostile}},
+        "beside the weights": {"state_dict": WEIGHTS, "meta": hostile},
+    }[place]
+    path = tmp_path / "hostile.pth"
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    if place == "beside the weights" and means == "eval":
+        assert_same(read_checkpoint(path), WEIGHTS)  # an inert placeholder stands for it
+    else:
+        words = "expected" if means == "eval" else "asks to run code .* nothing was run"
+        with pytest.raises(InputError, match=rf"hostile\.pth: .*{words}") as caught:
+            read_checkpoint(path)
+        assert "\n" not in str(caught.value)
+    assert not marker.exists()
+    # The file is what it is meant to be: trusting it does run the code.
+    torch.load(path, weights_only=False)
+    assert marker.exists()
+
+
+@pytest.mark.parametrize("suffix", [".pdparams", ".pth"])
+def test_code_in_a_plain_pickle_is_never_run(tmp_path: Path, suffix: str) -> None:
+    marker = tmp_path / "marker"
+    path = tmp_path / f"hostile{suffix}"
+    path.write_bytes(pickle.dumps({"w": Hostile(os.system, f"touch {marker}")}))
+    with pytest.raises(InputError, match="hostile"):
+        read_checkpoint(path)
+    assert not marker.exists()
+
+
+@LEGACY
+@pytest.mark.parametrize("fraction", [0.02, 0.5, 0.99])
+def test_truncated_torch_file(tmp_path: Path, fraction: float, zipped: bool) -> None:
+    whole = tmp_path / "whole.pth"
+    torch.save({"state_dict": {"a.weight": torch.rand(40, 40)}}, whole, _use_new_zipfile_serialization=zipped)
+    data = whole.read_bytes()
+    cut = tmp_path / "cut.pth"
+    cut.write_bytes(data[: int(len(data) * fraction)])
+    with pytest.raises(InputError, match=r"cut\.pth: expected .*damaged, cut short.*copy or download it again"):
+        read_checkpoint(cut)
+
+
+def test_truncated_safetensors(tmp_path: Path) -> None:
+    save_file(WEIGHTS, tmp_path / "whole.safetensors")
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes((tmp_path / "whole.safetensors").read_bytes()[:-4])
+    for read in (read_checkpoint, read_metadata):
+        with pytest.raises(InputError, match=r"cut\.safetensors: expected a safetensors file"):
+            read(cut)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".pdparams"])
+def test_files_of_other_kinds(tmp_path: Path, suffix: str) -> None:
+    text = tmp_path / f"text{suffix}"
+    text.write_text("<html>404 not found</html>\n" * 20)
+    empty = tmp_path / f"empty{suffix}"
+    empty.touch()
+    for path, words in ((text, "damaged"), (empty, "empty file"), (tmp_path, "directory"), (tmp_path / "no", "none")):
+        with pytest.raises(InputError, match=words) as caught:
+            read_checkpoint(path)
+        assert "\n" not in str(caught.value)
+        assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"epoch": 3}, r"the keys epoch and no tensors"),
+        ({}, "no keys"),
+        ([torch.zeros(1)], "got list"),
+        ({"a": torch.zeros(1), "module.a": torch.zeros(1)}, "with and without a prefix"),
+        (nn.Linear(1, 1), r"pickled torch\.nn\.modules\.linear\.Linear"),
+    ],
+)
+def test_torch_files_without_weights(tmp_path: Path, content: Any, words: str) -> None:
+    torch.save(content, tmp_path / "x.pth")
+    with pytest.raises(InputError, match=words):
+        read_checkpoint(tmp_path / "x.pth")
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_torchscript_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "program.pt"
+    torch.jit.save(torch.jit.script(nn.Linear(1, 1)), path)
+    with pytest.raises(InputError, match="got a TorchScript program"):
+        read_checkpoint(path)
+
+
+# ------------------------------------------------------------------------------------------------------ writing
+
+
+METADATA = CheckpointMetadata("litehrnet_18", "pose", 17, COCO, (192, 256))
+
+
+def test_metadata_of_own_joints(tmp_path: Path) -> None:
+    corners = KeypointSet("table", ("a", "b"), ((0, 1),), (0.1, 0.2), links=((0, 1),))
+    metadata = CheckpointMetadata("litehrnet_30", "pose", 2, corners, None, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    path = write_safetensors(WEIGHTS, tmp_path / "x.safetensors", metadata)
+    assert read_metadata(path) == metadata
+
+
+def test_damaged_metadata(tmp_path: Path) -> None:
+    save_file(WEIGHTS, tmp_path / "x.safetensors", {"litehrnet_cuda": '{"variant": 3}'})
+    with pytest.raises(InputError, match="expected metadata as litehrnet_cuda writes it"):
+        read_metadata(tmp_path / "x.safetensors")
+
+
+def test_failed_save_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_safetensors(WEIGHTS, tmp_path / "x.safetensors", METADATA)
+    before = path.read_bytes()
+
+    def full(tensors: Any, filename: Path, metadata: Any) -> None:
+        Path(filename).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint_files.safetensors.torch, "save_file", full)
+    with pytest.raises(InputError, match="No space left on device"):
+        write_safetensors({"other": torch.zeros(3)}, path, METADATA)
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["x.safetensors"]
+
+
+def test_save_needs_the_suffix(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"ends in \.safetensors, got x\.pth"):
+        write_safetensors(WEIGHTS, tmp_path / "x.pth", METADATA)

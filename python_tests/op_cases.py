@@ -1,0 +1,97 @@
+"""Arguments for the ops' tests, and how close a kernel must come to its reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+
+# Sizes (H, W) of the branches, from high to low resolution. The names say what is hard about them.
+SIZES = {
+    "one_branch": [(6, 8)],
+    "two_exact": [(16, 12), (8, 6)],
+    "three_exact": [(24, 16), (12, 8), (6, 4)],
+    "four_exact": [(32, 24), (16, 12), (8, 6), (4, 3)],
+    "odd": [(13, 9), (7, 5), (4, 3)],
+    "overlapping": [(25, 17), (13, 9), (7, 5), (3, 4)],
+    "one_pixel": [(1, 1), (1, 1)],
+    "thin": [(1, 37), (1, 19), (1, 10)],
+    "lowest_is_one": [(8, 8), (4, 4), (2, 2), (1, 1)],
+    "low_is_larger": [(3, 5), (4, 7)],
+    **{f"width_{width}": [(3, width)] for width in (2, 3, 5, 7, 15, 17, 31, 33, 63, 65, 129)},
+}
+
+
+def size_cases() -> list[Any]:
+    return [pytest.param(sizes, id=name) for name, sizes in SIZES.items()]
+
+
+def channels_for(sizes: Sequence[tuple[int, int]]) -> list[int]:
+    return [4, 6, 10, 12][: len(sizes)]
+
+
+def random_maps(
+    sizes: Sequence[tuple[int, int]], channels: Sequence[int], dtype: torch.dtype = torch.float32, batch: int = 2
+) -> list[Tensor]:
+    return [
+        torch.randn(batch, c, *size, dtype=torch.float64).to(dtype) for size, c in zip(sizes, channels, strict=True)
+    ]
+
+
+def cross_resolution_weights(channels: Sequence[int], hidden: int = 5) -> list[Tensor]:
+    total = sum(channels)
+    return [
+        torch.randn(hidden, total, dtype=torch.float64) / total**0.5,
+        torch.randn(hidden, dtype=torch.float64) * 0.2,
+        torch.randn(total, hidden, dtype=torch.float64) / hidden**0.5,
+        torch.randn(total, dtype=torch.float64) * 0.2,
+    ]
+
+
+def depthwise_weights(channels: Sequence[int]) -> list[list[Tensor]]:
+    return [
+        [torch.randn(c, 3, 3, dtype=torch.float64) / 3 for c in channels],
+        [torch.randn(c, dtype=torch.float64) * 0.2 for c in channels],
+    ]
+
+
+def gate_weights(channels: Sequence[int]) -> list[list[Tensor]]:
+    hidden = [max(1, c // 4) for c in channels]
+    pairs = list(zip(channels, hidden, strict=True))
+    return [
+        [torch.randn(r, c, dtype=torch.float64) for c, r in pairs],
+        [torch.randn(r, dtype=torch.float64) * 0.2 for _, r in pairs],
+        [torch.randn(c, r, dtype=torch.float64) for c, r in pairs],
+        [torch.randn(c, dtype=torch.float64) * 0.2 for c, _ in pairs],
+    ]
+
+
+def cast(value: Any, dtype: torch.dtype) -> Any:
+    return [cast(item, dtype) for item in value] if isinstance(value, (list, tuple)) else value.to(dtype)
+
+
+# What a kernel may be off where same-dtype PyTorch happens to be exact: half a unit in the last place of a result of
+# size one (a stored result is rounded once), times two for what is added to it.
+FLOOR = {torch.float32: 2.4e-7, torch.float16: 1e-3, torch.bfloat16: 8e-3, torch.float64: 4.5e-16}
+
+
+def assert_close_to_reference(
+    kernel: Callable[..., list[Tensor]], reference: Callable[..., list[Tensor]], args: Sequence[Any], dtype: torch.dtype
+) -> None:
+    """The kernel's error against fp64 is at most twice that of plain PyTorch in the same dtype."""
+    args = cast(cast(list(args), dtype), torch.float64)  # values that the dtype can hold
+    exact = reference(*args)
+    actual, plain = kernel(*cast(args, dtype)), reference(*cast(args, dtype))
+    assert len(actual) == len(exact)
+    for result, same_dtype, truth in zip(actual, plain, exact, strict=True):
+        assert result.dtype == dtype
+        assert result.shape == truth.shape
+        scale = truth.abs().max().item()
+        error = (result.double() - truth).abs().max().item()
+        allowed = 2 * (same_dtype.double() - truth).abs().max().item() + FLOOR[dtype] * scale
+        assert error <= allowed, f"error {error:.3g} of {scale:.3g}, allowed {allowed:.3g}"
