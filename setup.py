@@ -160,14 +160,13 @@ class BuildLibrary(build_ext):
             say(f"the native library is built without CUDA kernels: {WHY_NO_KERNELS}.")
         else:
             self.compare_with_torch(TOOLKIT)
-        headers = [ROOT / path for path in expand("csrc/**/*.h", "csrc/**/*.cuh")]
         versions = [TOOLKIT.version_text] if TOOLKIT else []
         versions.append((TORCH / "version.py").read_text(encoding="utf-8"))
         versions.append(subprocess.run([*COMPILER, "--version"], capture_output=True, text=True, check=False).stdout)
         library = Path(self.get_ext_fullpath(ext.name)).resolve()
         library.parent.mkdir(parents=True, exist_ok=True)
         try:
-            objects = compile_all(self.commands(ext.sources), headers, root=ROOT, identity="\n".join(versions))
+            objects = compile_all(self.commands(ext.sources), root=ROOT, include="csrc", identity="\n".join(versions))
         except CompilationError as error:
             self.fail(f"{error} does not compile")
         # The loaded torch provides libtorch_cpu under this name, so no path to it is stored; undefined symbols are

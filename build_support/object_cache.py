@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shlex
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,14 +20,14 @@ class CompilationError(Exception):
 
 
 def compile_all(
-    commands: Sequence[Sequence[str]], headers: Iterable[Path], *, root: Path, identity: str = ""
+    commands: Sequence[Sequence[str]], *, root: Path, include: str, identity: str
 ) -> list[Path]:
     """Runs each command unless its object is there, ``MAX_JOBS`` at a time.
 
     Args:
         commands: each ends with ``-c SOURCE``; ``-o`` is added here.
-        headers: files that any source may include.
         root: where the commands run; objects go to ``build/objects`` below it.
+        include: folder of the headers that sources include in quotes.
         identity: versions of the compilers and of headers outside the project.
 
     Returns:
@@ -35,10 +36,7 @@ def compile_all(
     Raises:
         CompilationError: if a command fails.
     """
-    digest = hashlib.sha256(identity.encode())
-    for header in sorted(headers):
-        digest.update(header.read_bytes())
-    targets = [_target(command, digest.copy(), root) for command in commands]
+    targets = [_target(command, root, root / include, identity) for command in commands]
     with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS") or os.cpu_count() or 1)) as pool:
         list(pool.map(lambda command, target: _compile(command, target, root), commands, targets))
     return targets
@@ -49,11 +47,23 @@ def messages(object_file: Path) -> str:
     return object_file.with_suffix(".log").read_text(encoding="utf-8")
 
 
-def _target(command: Sequence[str], digest: hashlib._Hash, root: Path) -> Path:
+def _target(command: Sequence[str], root: Path, include: Path, identity: str) -> Path:
     source = root / command[-1]
-    digest.update("\0".join(command).encode())
-    digest.update(source.read_bytes())
+    digest = hashlib.sha256("\0".join([identity, *command]).encode())
+    for path in _with_included(source, include):
+        digest.update(path.read_bytes())
     return root / "build" / "objects" / f"{source.name}-{digest.hexdigest()[:16]}.o"
+
+
+def _with_included(source: Path, include: Path) -> list[Path]:
+    """The source, and the headers that it and they include in quotes."""
+    found = [source]
+    for path in found:  # grows while it is walked
+        for name in re.findall(r'^\s*#\s*include\s+"(.+?)"', path.read_text(encoding="utf-8"), re.MULTILINE):
+            header = include / name
+            if header.is_file() and header not in found:
+                found.append(header)
+    return found
 
 
 def _compile(command: Sequence[str], target: Path, root: Path) -> None:

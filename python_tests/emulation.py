@@ -42,7 +42,7 @@ COMMON = ("-std=c++17", "-fPIC", "-g1", "-Wall", "-Wextra", "-Werror", "-Wno-unk
 # -fno-gnu-unique and -Bsymbolic keep the static variables of two libraries in one process apart. Without
 # -fno-extern-tls-init an `extern thread_local` is read through a call to a function that may not exist.
 KERNELS = ("-DLITEHRNET_EMULATED", "-fno-extern-tls-init", "-fno-gnu-unique", "-fno-strict-aliasing")
-RUNTIME_FLAGS = {"plain": ("-O2",), "checked": ("-O2",), "asan": ("-O1", "-fsanitize=address")}
+RUNTIME_FLAGS = {"plain": ("-O2",), "checked": ("-O2",), "asan": ("-O0", "-fsanitize=address")}
 KERNEL_FLAGS = {
     "plain": ("-O2",),
     # Compiled, never linked, with the sanitizers' libraries: their hooks are the emulator's own. Without -fno-tree-sra

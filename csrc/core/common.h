@@ -7,7 +7,7 @@
 
 namespace litehrnet {
 
-constexpr int kMaxBranches = 4;                     // the published networks have up to four resolutions
+constexpr int kMaxBranches = 4;  // the published networks have up to four resolutions
 constexpr int kWarpSize = 32;
 constexpr std::int64_t kMaxGrid = 0x7fffffff;       // blocks along x that every CUDA device accepts
 constexpr std::size_t kMaxSharedBytes = 48 * 1024;  // dynamic shared memory a block gets without opting in
@@ -39,15 +39,17 @@ __host__ __device__ constexpr int ceil_log2(int value) {
   return k;
 }
 
-// Division by a number known at launch, in a multiply-high, an add and a shift; exact for 0 <= n < 2^31 and 1 <= divisor < 2^31.
-// With s = ceil(log2 d): floor(n / d) = (n + floor(n m / 2^32)) >> s, m = floor(2^32 (2^s - d) / d) + 1 (Granlund and Montgomery, 1994).
+// Division by a number known at launch, in a multiply-high, an add and a shift; exact for 0 <= n < 2^31, 1 <= d < 2^31.
+// floor(n / d) = (n + floor(n m / 2^32)) >> s with s = ceil(log2 d), m = floor(2^32 (2^s - d) / d) + 1
+// (Granlund and Montgomery, "Division by invariant integers using multiplication", 1994).
 struct FastDivisor {
   std::uint32_t magic = 1;
   int shift = 0;
 
   static FastDivisor of(int divisor) {
     FastDivisor result;
-    while (result.shift < 31 && (std::uint32_t{1} << result.shift) < static_cast<std::uint32_t>(divisor)) ++result.shift;
+    while (result.shift < 31 && (std::uint32_t{1} << result.shift) < static_cast<std::uint32_t>(divisor))
+      ++result.shift;
     const std::uint64_t gap = (std::uint64_t{1} << result.shift) - static_cast<std::uint64_t>(divisor);
     result.magic = static_cast<std::uint32_t>((gap << 32) / static_cast<std::uint64_t>(divisor) + 1);
     return result;
@@ -61,10 +63,11 @@ struct FastDivisor {
 };
 
 // Whether vectors of `bytes` bytes may be read from `pointer` at every multiple of the strides (in elements).
-inline bool is_aligned(const void* pointer, std::size_t element_size, std::int64_t image_stride, std::int64_t plane_stride, int bytes) {
+inline bool is_aligned(const void* pointer, std::size_t element_size, std::int64_t image_stride,
+                       std::int64_t plane_stride, int bytes) {
   const auto size = static_cast<std::int64_t>(element_size);
-  return reinterpret_cast<std::uintptr_t>(pointer) % static_cast<std::uintptr_t>(bytes) == 0 && image_stride * size % bytes == 0 &&
-         plane_stride * size % bytes == 0;
+  return reinterpret_cast<std::uintptr_t>(pointer) % static_cast<std::uintptr_t>(bytes) == 0 &&
+         image_stride * size % bytes == 0 && plane_stride * size % bytes == 0;
 }
 
 }  // namespace litehrnet

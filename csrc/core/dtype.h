@@ -1,6 +1,8 @@
 // Element types: the enumeration that launchers take, conversions, accumulation types, and vectors of up to 16 bytes.
 #pragma once
 
+#include <type_traits>
+
 #include "core/common.h"
 
 namespace litehrnet {
@@ -64,10 +66,18 @@ __device__ __forceinline__ void store_vec(scalar_t* pointer, const Vec<scalar_t,
   *reinterpret_cast<Vec<scalar_t, kElems>*>(pointer) = value;
 }
 
-// 1 / (1 + e^-v). The fast exponential is off by 2 ulp + |v| ulp, while the gate only scales by a number in (0, 1): below 1e-6 relative
-// wherever the gate is not negligible. Past |v| = 88 it gives 0 and infinity, hence exactly 1 and 0.
-__device__ __forceinline__ float sigmoid(float value) { return 1.0f / (1.0f + __expf(-value)); }
-__device__ __forceinline__ double sigmoid(double value) { return 1.0 / (1.0 + exp(-value)); }
+// Calls visit(std::integral_constant<int, vec>{}) for vec = 1, 2, 4, ... up to 16 bytes.
+template <class scalar_t, class Visit>
+__device__ __forceinline__ void visit_vec(int vec, Visit visit) {
+  if constexpr (kVecElems<scalar_t> >= 8) {
+    if (vec == 8) return visit(std::integral_constant<int, 8>{});
+  }
+  if constexpr (kVecElems<scalar_t> >= 4) {
+    if (vec == 4) return visit(std::integral_constant<int, 4>{});
+  }
+  if (vec == 2) return visit(std::integral_constant<int, 2>{});
+  visit(std::integral_constant<int, 1>{});
+}
 
 // Calls visit(scalar_t{}) with the element type that `dtype` names.
 template <class Visit>

@@ -6,8 +6,11 @@
 namespace litehrnet {
 
 constexpr unsigned kFullWarp = 0xffffffffu;
+constexpr int kVectorPad =
+    4;  // vectors in shared memory that rows are multiplied with are padded to a multiple of this
 
-// The sum over each aligned group of `lanes` lanes (a power of two, at most 32), in every lane. All lanes of the warp take part.
+// The sum over each aligned group of `lanes` lanes (a power of two, at most 32), in every lane of it. All lanes of the
+// warp take part.
 template <class value_t>
 __device__ __forceinline__ value_t lanes_sum(value_t value, int lanes) {
   for (int offset = lanes >> 1; offset > 0; offset >>= 1) value += __shfl_xor_sync(kFullWarp, value, offset);
@@ -23,9 +26,9 @@ __device__ __forceinline__ value_t lanes_sum(value_t value) {
   return value;
 }
 
-// A row of a matrix spread over kLanes lanes, kSteps pieces each, so that it can be requested long before it is used. Piece t of lane l
-// holds columns first + kElems (l + kLanes t) and following; 16 bytes of fp32 and fp64, 8 bytes of 16-bit types, whose rows
-// (60, 140, 300 channels) are multiples of 4 but not of 8. Columns past the end are zero.
+// A row of a matrix spread over kLanes lanes, kSteps pieces each, so that it can be requested long before it is used.
+// Piece t of lane l holds kElems columns from first + kElems (l + kLanes t) on: 16 bytes of fp32 and fp64, 8 bytes of
+// 16-bit types, as their rows (60, 140 or 300 channels) are multiples of 4 but not of 8. Columns past the end are zero.
 template <class scalar_t, int kLanes, int kSteps>
 struct MatrixRow {
   static constexpr int kElems = sizeof(scalar_t) == 8 ? 2 : 4;
@@ -47,8 +50,10 @@ struct MatrixRow {
     }
   }
 
-  // This lane's share of the product with `vector` in shared memory, which is zero from `columns` to the next multiple of 4.
-  __device__ __forceinline__ acc_t<scalar_t> dot(const acc_t<scalar_t>* vector, int first, int columns, int lane) const {
+  // This lane's share of the product with `vector` in shared memory, which is zero from `columns` to the next multiple
+  // of kVectorPad.
+  __device__ __forceinline__ acc_t<scalar_t> dot(const acc_t<scalar_t>* vector, int first, int columns,
+                                                 int lane) const {
     acc_t<scalar_t> sum = 0;
 #pragma unroll
     for (int t = 0; t < kSteps; ++t) {
@@ -62,7 +67,5 @@ struct MatrixRow {
     return sum;
   }
 };
-
-constexpr int kVectorPad = 4;  // vectors in shared memory are padded with zeros to a multiple of this
 
 }  // namespace litehrnet

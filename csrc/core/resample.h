@@ -1,4 +1,4 @@
-// Which pixels PyTorch's adaptive average pooling and nearest upsampling assign to each position of a low-resolution map.
+// Which pixels PyTorch's adaptive average pooling and nearest upsampling assign to a position of a low-resolution map.
 #pragma once
 
 #include "core/common.h"
@@ -15,22 +15,24 @@ struct Span {
   int begin, end;
 };
 
-// What adaptive_avg_pool averages for `position` out of `positions`: floor(i s / p) to ceil((i + 1) s / p). Ranges overlap if p does not divide s.
+// What adaptive_avg_pool averages for `position` i of p `positions` out of `size` s: floor(i s / p) to
+// ceil((i + 1) s / p). Neighbouring ranges overlap where p does not divide s.
 __host__ __device__ inline Span pooled_span(int position, int positions, int size) {
   const auto begin = static_cast<std::int64_t>(position) * size / positions;
   const auto end = (static_cast<std::int64_t>(position + 1) * size + positions - 1) / positions;
   return {static_cast<int>(begin), static_cast<int>(end)};
 }
 
-// The position that F.interpolate(mode="nearest", size=size) copies to `pixel`. PyTorch takes the scale as a rounded float, so that some pixels
-// read the position below the one that exact arithmetic gives (2 positions to 82 pixels, for instance).
+// The position that F.interpolate(mode="nearest", size=size) copies to `pixel`. PyTorch rounds the scale to a float, so
+// that some pixels read the position below the one that exact arithmetic gives (2 positions and 82 pixels, say).
 __host__ __device__ inline int nearest_position(int pixel, int positions, int size) {
   const float scale = static_cast<float>(positions) / static_cast<float>(size);
   const int position = static_cast<int>(static_cast<float>(pixel) * scale);
   return position < positions ? position : positions - 1;
 }
 
-// The first pixel whose position is `position` or later. Nearest positions never decrease, so pixels of one position are a range.
+// The first pixel whose position is `position` or later. Positions never decrease from pixel to pixel, so the pixels of
+// one position are a range.
 __host__ __device__ inline int first_nearest_pixel(int position, int positions, int size) {
   int pixel = static_cast<int>(static_cast<std::int64_t>(position) * size / positions);
   while (pixel > 0 && nearest_position(pixel - 1, positions, size) >= position) --pixel;

@@ -1,5 +1,4 @@
 #include "cuda/conditional_channel_weighting.h"
-
 #include "cuda/cross_resolution_weighting.h"
 #include "cuda/depthwise_conv.h"
 #include "cuda/spatial_weighting.h"
@@ -43,15 +42,19 @@ bool has_valid_sizes(const ConditionalChannelWeightingParams& params) {
 
 }  // namespace
 
-std::size_t conditional_channel_weighting_workspace_bytes(const ConditionalChannelWeightingParams& params, DType dtype) {
+std::size_t conditional_channel_weighting_workspace_bytes(const ConditionalChannelWeightingParams& params,
+                                                          DType dtype) {
   return has_valid_sizes(params) ? lay_out(params, dtype).bytes : 0;
 }
 
-cudaError_t launch_conditional_channel_weighting_forward(const ConditionalChannelWeightingParams& params, DType dtype, cudaStream_t stream) {
+cudaError_t launch_conditional_channel_weighting_forward(const ConditionalChannelWeightingParams& params, DType dtype,
+                                                         cudaStream_t stream) {
   if (!has_valid_sizes(params)) return cudaErrorInvalidValue;
   if (params.batch == 0) return cudaSuccess;
   const Workspace workspace = lay_out(params, dtype);
-  const auto at = [&](std::size_t offset) { return static_cast<void*>(static_cast<unsigned char*>(params.workspace) + offset); };
+  const auto at = [&](std::size_t offset) {
+    return static_cast<void*>(static_cast<unsigned char*>(params.workspace) + offset);
+  };
 
   CrossResolutionWeightingParams weighting{};
   DepthwiseConvParams filtering{};

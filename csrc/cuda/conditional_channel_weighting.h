@@ -1,20 +1,21 @@
-// The conditional channel weighting block of one to four branches, in three launches: parameters, workspace and launcher.
+// The conditional channel weighting block of one to four branches, in three launches: parameters, workspace, launcher.
 //
 //   kept, changed = the halves of x_i's channels
 //   1  weighted = cross_resolution_weighting(changed)     2  filtered = depthwise_conv(weighted)
 //   3  out = shuffle(concat(kept, spatial_weighting(filtered)))
 //
-// Source: figure 2b of the Lite-HRNet paper; `ConditionalChannelWeighting` in litehrnet_cuda/nn/blocks.py, with batch norms folded.
+// Source: figure 2b of the Lite-HRNet paper; `ConditionalChannelWeighting` in litehrnet_cuda/nn/blocks.py. Batch norms
+// are folded into the weights before them.
 #pragma once
 
 #include "core/dtype.h"
 
 namespace litehrnet {
 
-// Rows of W elements and rows of a plane are contiguous; strides are in elements. c is half the branch's channels.
+// Planes are contiguous; strides are in elements. c is half the branch's channels.
 struct ConditionalChannelWeightingBranch {
-  const void* x;                 // [N, 2c, H, W]
-  void* out;                     // [N, 2c, H, W] contiguous, apart from x; holds the weighted half between the first two launches
+  const void* x;  // [N, 2c, H, W]
+  void* out;      // [N, 2c, H, W] contiguous, apart from x; holds the weighted half between the first two launches
   const void* depthwise_weight;  // [c, 3, 3]
   const void* depthwise_bias;    // [c]
   const void* gate_w1;           // [S, c]      of spatial weighting
@@ -28,11 +29,11 @@ struct ConditionalChannelWeightingBranch {
 // C is the sum of the branches' c. All tensors have one element type.
 struct ConditionalChannelWeightingParams {
   ConditionalChannelWeightingBranch branch[kMaxBranches];
-  const void* w1;               // [R, C]     of cross-resolution weighting
-  const void* b1;               // [R]
-  const void* w2_transposed;    // [R, C]
-  const void* b2;               // [C]
-  void* workspace;              // conditional_channel_weighting_workspace_bytes() bytes, 16-byte aligned, not initialised
+  const void* w1;             // [R, C]     of cross-resolution weighting
+  const void* b1;             // [R]
+  const void* w2_transposed;  // [R, C]
+  const void* b2;             // [C]
+  void* workspace;            // conditional_channel_weighting_workspace_bytes() bytes, 16-byte aligned, not initialised
   int branches, batch, hidden;  // hidden = R
 };
 
@@ -40,6 +41,7 @@ struct ConditionalChannelWeightingParams {
 std::size_t conditional_channel_weighting_workspace_bytes(const ConditionalChannelWeightingParams& params, DType dtype);
 
 // Three launches, whatever the number of branches. Returns the first error.
-cudaError_t launch_conditional_channel_weighting_forward(const ConditionalChannelWeightingParams& params, DType dtype, cudaStream_t stream);
+cudaError_t launch_conditional_channel_weighting_forward(const ConditionalChannelWeightingParams& params, DType dtype,
+                                                         cudaStream_t stream);
 
 }  // namespace litehrnet

@@ -1,36 +1,42 @@
-// cross_resolution_weighting: y_i = x_i * upsample(sigmoid(W2 relu(W1 pool(x) + b1) + b2))_i   for all branches i in one launch
+// cross_resolution_weighting: y_i = x_i * upsample(sigmoid(W2 relu(W1 pool(x) + b1) + b2))_i  for all branches i at once
 //
-// pool(x) is every branch pooled to the last branch's size h x w (adaptive average, PyTorch's windows) and concatenated, C channels;
-// upsample copies the nearest position (PyTorch's rounding). W1 [R, C], W2 [C, R], batch norms folded; accumulation in fp32 (fp64 for fp64).
+// pool(x) is every branch pooled to the last branch's size h x w (adaptive average, PyTorch's windows) and concatenated
+// to C channels; upsample copies the nearest position (PyTorch's rounding). W1 [R, C], W2 [C, R], batch norms folded;
+// accumulation in fp32 (fp64 for fp64).
 //
-// Layout   x_i, y_i [N, c_i, H_i, W_i] with contiguous planes and any image and plane stride; W1 [R, C], W2 transposed [R, C].
-// Mapping  block = a rectangle ("tile") of P positions of one image: it pools their windows, computes their P gates per channel, and weights
-//          the pixels that read them. No block needs another: where sizes divide, the pixels that a position pools are those that it
-//          weights; elsewhere windows overlap, so the block reads its windows, then its own pixels, each of which belongs to one position.
-//          A warp takes 32 pieces (vectors of 16 bytes or what divides a window's row) of one branch at a time, a power of two of lanes a
-//          window; warps spread over all branches at once. First matrix: warp = (output, up to 4 positions), lanes along C,  Second: thread = (output, up to 4 positions). With one position a block,
-//          where latency is everything, the first weights of both are requested before pooling.
-// Traffic  x is read once and y written once; the second reading of x, to weight it, hits L1 (9.6 KB a position in the four-branch
-//          network in fp32). A block also fetches both matrices, 2 R C elements (89 KB there), which costs as much as the pixels of
-//          P* = 2 R C / (2 sum_i c_i H_i W_i / (h w)) positions (five there): tiles grow to P* as soon as kMinBlocks blocks remain. With
-//          fewer (batch 1: P = 1, 48 blocks) multiprocessors would idle; the matrices then come from L2, once from memory.
-// Limits   P (C + R + 6) accumulators within 48 KB: C + R up to about 12,000 in fp32. Fewer than 2^31 tiles.
-#include "cuda/cross_resolution_weighting.h"
-
+// Layout   x_i, y_i [N, c_i, H_i, W_i], planes contiguous, any image and plane stride; W1 [R, C], W2 transposed [R, C].
+// Mapping  block = a rectangle ("tile") of P positions of one image: it pools their windows, computes their gates, and
+//          weights the pixels that read them. No block needs another: where sizes divide, the pixels that a position
+//          pools are those that it weights; elsewhere windows overlap, so a block reads its windows, then its own
+//          pixels, each of which belongs to one position.
+//          Pixels: a window has a power of two of lanes, each with pieces of up to 16 bytes (what divides a window's
+//          row); a warp works on one branch at a time, the warps of a block on all branches at once.
+//          First matrix: warp = (output, P = 1 or up to 4 positions), lanes along C. Second: thread = the same.
+//          With one position a block latency is everything: the first weights of both matrices are requested before
+//          pooling, and a row of the first while the one before it is used.
+// Traffic  x is read once and y written once; the second reading of x, to weight it, hits L1 (9.6 KB a position in the
+//          four-branch network in fp32). A block also fetches both matrices, 2 R C elements (89 KB there), as much as
+//          the pixels, read and written, of P* = 2 R C / (2 sum_i c_i H_i W_i / (h w)) positions (five there). Tiles
+//          grow to P* as soon as kMinBlocks blocks remain. With fewer blocks (batch 1: 48 of one position)
+//          multiprocessors would idle; the matrices then come from L2, and once from memory.
+// Sums     lanes and pieces in a fixed order: bitwise reproducible, no atomics.
+// Limits   C + R + 6 accumulators within 48 KB of shared memory: C + R up to about 12,000 in fp32; below 2^31 tiles.
 #include "core/reduce.cuh"
 #include "core/resample.h"
+#include "core/sigmoid.cuh"
+#include "cuda/cross_resolution_weighting.h"
 
 namespace litehrnet {
 namespace {
 
-constexpr int kThreads = 512;       // 16 warps; at batch 1 there are fewer blocks than multiprocessors, so a block must hide latency by itself
-constexpr int kMinBlocks = 96;      // about the number of multiprocessors: fewer blocks leave some of them idle
-constexpr int kTilePixels = 2048;   // elements of all branches worth a block: one 16-byte fp32 vector per thread
-constexpr int kMaxPositions = 16;   // beyond, the matrices' share of the traffic is small and the tail of the grid grows
-constexpr int kChunk = 4;           // positions that share a weight in registers
-constexpr int kSteps = 3;           // pieces of a row of W1 in flight per lane: 384 channels, above the 300 of the largest block
-constexpr int kManyWeights = 16;    // weights of W2 in flight per thread with one position a block
-constexpr int kFewWeights = 8;      // with more positions, whose sums need the registers
+constexpr int kThreads = 512;      // at batch 1 blocks are fewer than multiprocessors: each hides latency by itself
+constexpr int kMinBlocks = 96;     // about the number of multiprocessors: fewer blocks leave some of them idle
+constexpr int kTilePixels = 2048;  // elements of all branches worth a block: one 16-byte fp32 vector per thread
+constexpr int kMaxPositions = 16;  // beyond, the matrices' share of the traffic is small and the tail of the grid grows
+constexpr int kChunk = 4;          // positions that share a weight in registers
+constexpr int kSteps = 3;          // pieces of a row of W1 in flight per lane: 384 channels, above the networks' 300
+constexpr int kManyWeights = 16;   // weights of W2 in flight per thread with one position a block
+constexpr int kFewWeights = 8;     // with more positions, whose sums need the registers
 constexpr int kWarps = kThreads / kWarpSize;
 static_assert(kThreads % kWarpSize == 0 && kMaxPositions % kChunk == 0, "whole warps, whole chunks");
 
@@ -49,8 +55,8 @@ struct Plan {
   CrossResolutionWeightingParams params;
   Section section[kMaxBranches];
   FastDivisor positions_divisor, columns_divisor, channels_divisor;
-  int rows, columns, positions;       // of a tile
-  int tile_rows, tile_columns;        // tiles of an image
+  int rows, columns, positions;        // of a tile
+  int tile_rows, tile_columns;         // tiles of an image
   int items, height, width, channels;  // height, width: of the last branch
   int pooled_stride, hidden_stride, wide;
 };
@@ -70,8 +76,8 @@ __device__ __forceinline__ int branch_of_item(const Plan& p, int item) {
 }
 
 // The task of this lane; `weighting` asks for the pixels that read the position rather than those that it pools.
-__device__ __forceinline__ Task task_of_item(const Plan& p, const Section& s, const CrossResolutionWeightingBranch& r, int item, int row0,
-                                             int column0, bool weighting) {
+__device__ __forceinline__ Task task_of_item(const Plan& p, const Section& s, const CrossResolutionWeightingBranch& r,
+                                             int item, int row0, int column0, bool weighting) {
   const int i = (item - s.first_item) * kWarpSize + static_cast<int>(threadIdx.x % kWarpSize);
   const int window = i >> s.log_lanes;
   Task task;
@@ -105,7 +111,8 @@ __device__ __forceinline__ void for_each_piece(const Section& s, const Task& tas
 }
 
 template <class scalar_t, int kVec>
-__device__ __forceinline__ void pool_item(const Plan& p, int branch, int item, int image, int row0, int column0, acc_t<scalar_t>* pooled) {
+__device__ __forceinline__ void pool_item(const Plan& p, int branch, int item, int image, int row0, int column0,
+                                          acc_t<scalar_t>* pooled) {
   const Section& s = p.section[branch];
   const CrossResolutionWeightingBranch& r = p.params.branch[branch];
   const Task task = task_of_item(p, s, r, item, row0, column0, false);
@@ -117,14 +124,16 @@ __device__ __forceinline__ void pool_item(const Plan& p, int branch, int item, i
     for (int e = 0; e < kVec; ++e) sum += to_acc(pixels.v[e]);
   });
   sum = lanes_sum(sum, 1 << s.log_lanes);
-  if (task.first_piece == 0 && task.in_channels) {  // positions beyond the edge get zeros, so that all that is read was written
+  if (task.first_piece == 0 && task.in_channels) {  // positions beyond the map's edge get zeros: all are read below
     const int area = task.window.rows * task.window.columns;
-    pooled[task.position * p.pooled_stride + s.channel_offset + task.channel] = task.live ? sum / static_cast<acc_t<scalar_t>>(area) : 0;
+    pooled[task.position * p.pooled_stride + s.channel_offset + task.channel] =
+        task.live ? sum / static_cast<acc_t<scalar_t>>(area) : 0;
   }
 }
 
 template <class scalar_t, int kVec>
-__device__ __forceinline__ void weight_item(const Plan& p, int branch, int item, int image, int row0, int column0, const acc_t<scalar_t>* gates) {
+__device__ __forceinline__ void weight_item(const Plan& p, int branch, int item, int image, int row0, int column0,
+                                            const acc_t<scalar_t>* gates) {
   const Section& s = p.section[branch];
   const CrossResolutionWeightingBranch& r = p.params.branch[branch];
   const Task task = task_of_item(p, s, r, item, row0, column0, true);
@@ -140,21 +149,9 @@ __device__ __forceinline__ void weight_item(const Plan& p, int branch, int item,
   });
 }
 
-// Calls visit(integral constant of the branch's vector width).
-template <class scalar_t, class Visit>
-__device__ __forceinline__ void visit_vec(int vec, Visit visit) {
-  if constexpr (kVecElems<scalar_t> >= 8) {
-    if (vec == 8) return visit(std::integral_constant<int, 8>{});
-  }
-  if constexpr (kVecElems<scalar_t> >= 4) {
-    if (vec == 4) return visit(std::integral_constant<int, 4>{});
-  }
-  if (vec == 2) return visit(std::integral_constant<int, 2>{});
-  visit(std::integral_constant<int, 1>{});
-}
-
-// One tile. `shared` holds pooled values, later gates, [positions][pooled_stride], then hidden values [positions][hidden_stride].
-// kPositions is the number of positions that share a weight: 1 or kChunk.
+// One tile. `shared` holds pooled values, later gates, [positions][pooled_stride], and hidden values
+// [positions][hidden_stride]. kPositions is the number of positions that share a weight: 1 or kChunk.
+// A loop over tiles needs a barrier between two of them.
 template <class scalar_t, int kPositions>
 __device__ void cross_resolution_weighting_tile(const Plan& p, int tile, unsigned char* shared) {
   using acc = acc_t<scalar_t>;
@@ -169,7 +166,7 @@ __device__ void cross_resolution_weighting_tile(const Plan& p, int tile, unsigne
   acc* pooled = reinterpret_cast<acc*>(shared);
   acc* hidden_values = pooled + p.positions * p.pooled_stride;
 
-  constexpr bool kEarly = kPositions == 1;  // request weights ahead; with more positions registers are scarce and more blocks hide latency
+  constexpr bool kEarly = kPositions == 1;  // request weights ahead; else registers are scarce, and blocks many
   constexpr int kBatch = kEarly ? kManyWeights : kFewWeights;
   Row next;
   acc next_bias = 0;
@@ -192,7 +189,9 @@ __device__ void cross_resolution_weighting_tile(const Plan& p, int tile, unsigne
 
   for (int item = warp; item < p.items; item += kWarps) {
     const int branch = branch_of_item(p, item);
-    visit_vec<scalar_t>(p.section[branch].vec, [&](auto vec) { pool_item<scalar_t, decltype(vec)::value>(p, branch, item, image, row0, column0, pooled); });
+    visit_vec<scalar_t>(p.section[branch].vec, [&](auto vec) {
+      pool_item<scalar_t, decltype(vec)::value>(p, branch, item, image, row0, column0, pooled);
+    });
   }
   for (int i = thread; i < p.positions * (p.pooled_stride - channels); i += kThreads) {
     const int pad = p.pooled_stride - channels;
@@ -217,7 +216,8 @@ __device__ void cross_resolution_weighting_tile(const Plan& p, int tile, unsigne
 #pragma unroll
     for (int q = 0; q < kPositions; ++q) {
       const acc value = lanes_sum<kWarpSize>(sum[q]) + bias;
-      if (lane == 0 && position0 + q < p.positions) hidden_values[(position0 + q) * p.hidden_stride + output] = value > 0 ? value : 0;
+      if (lane == 0 && position0 + q < p.positions)
+        hidden_values[(position0 + q) * p.hidden_stride + output] = value > 0 ? value : 0;
     }
   }
   __syncthreads();  // hidden values are complete; pooled values are no longer needed, gates take their place
@@ -236,7 +236,8 @@ __device__ void cross_resolution_weighting_tile(const Plan& p, int tile, unsigne
         if (first + u >= hidden) continue;
 #pragma unroll
         for (int q = 0; q < kPositions; ++q) {
-          sum[q] += to_acc(column[u]) * hidden_values[smaller(position0 + q, p.positions - 1) * p.hidden_stride + first + u];
+          sum[q] +=
+              to_acc(column[u]) * hidden_values[smaller(position0 + q, p.positions - 1) * p.hidden_stride + first + u];
         }
       }
     }
@@ -249,15 +250,19 @@ __device__ void cross_resolution_weighting_tile(const Plan& p, int tile, unsigne
 
   for (int item = warp; item < p.items; item += kWarps) {
     const int branch = branch_of_item(p, item);
-    visit_vec<scalar_t>(p.section[branch].vec, [&](auto vec) { weight_item<scalar_t, decltype(vec)::value>(p, branch, item, image, row0, column0, gates); });
+    visit_vec<scalar_t>(p.section[branch].vec, [&](auto vec) {
+      weight_item<scalar_t, decltype(vec)::value>(p, branch, item, image, row0, column0, gates);
+    });
   }
 }
 
-// Two blocks a multiprocessor (64 registers) once weights are shared; one position a block keeps more weights in flight instead.
+// One block a tile: a loop would cost 15-20 registers. Two blocks a multiprocessor (64 registers) once positions share
+// weights; one position a block keeps more weights in flight instead.
 template <class scalar_t, int kPositions>
 __global__ void __launch_bounds__(kThreads, kPositions > 1 && sizeof(scalar_t) <= 4 ? 2 : 1)
     cross_resolution_weighting_forward_kernel(const __grid_constant__ Plan plan) {
-  cross_resolution_weighting_tile<scalar_t, kPositions>(plan, static_cast<int>(blockIdx.x), dynamic_shared<unsigned char>());
+  cross_resolution_weighting_tile<scalar_t, kPositions>(plan, static_cast<int>(blockIdx.x),
+                                                        dynamic_shared<unsigned char>());
 }
 
 int total_channels(const CrossResolutionWeightingParams& params) {
@@ -273,7 +278,8 @@ int nearest_split(int length, int part, int most) {
 }
 
 std::size_t shared_bytes(int positions, int channels, int hidden, DType dtype) {
-  return static_cast<std::size_t>(positions) * (round_up(channels, kVectorPad) + round_up(hidden, kVectorPad)) * accumulate_size(dtype);
+  return static_cast<std::size_t>(positions) * (round_up(channels, kVectorPad) + round_up(hidden, kVectorPad)) *
+         accumulate_size(dtype);
 }
 
 Section make_section(const CrossResolutionWeightingBranch& r, const CrossResolutionWeightingBranch& last, DType dtype) {
@@ -283,11 +289,13 @@ Section make_section(const CrossResolutionWeightingBranch& r, const CrossResolut
   s.ratio_x = s.coincide ? r.width / last.width : 0;
   const int size = static_cast<int>(element_size(dtype));
   s.vec = s.coincide ? kVecBytes / size : 1;
-  while (s.vec > 1 && (s.ratio_x % s.vec != 0 || !is_aligned(r.x, size, r.x_image_stride, r.x_plane_stride, s.vec * size) ||
-                       !is_aligned(r.y, size, r.y_image_stride, r.y_plane_stride, s.vec * size))) {
+  while (s.vec > 1 &&
+         (s.ratio_x % s.vec != 0 || !is_aligned(r.x, size, r.x_image_stride, r.x_plane_stride, s.vec * size) ||
+          !is_aligned(r.y, size, r.y_image_stride, r.y_plane_stride, s.vec * size))) {
     s.vec /= 2;
   }
-  const int area = s.coincide ? s.ratio_y * s.ratio_x / s.vec : (r.height / last.height + 1) * (r.width / last.width + 1);
+  const int area =
+      s.coincide ? s.ratio_y * s.ratio_x / s.vec : (r.height / last.height + 1) * (r.width / last.width + 1);
   s.log_lanes = smaller(ceil_log2(area), 5);
   s.pieces_per_row = FastDivisor::of(s.coincide ? s.ratio_x / s.vec : 1);
   return s;
@@ -295,7 +303,8 @@ Section make_section(const CrossResolutionWeightingBranch& r, const CrossResolut
 
 }  // namespace
 
-CrossResolutionWeightingGeometry cross_resolution_weighting_geometry(const CrossResolutionWeightingParams& params, DType dtype) {
+CrossResolutionWeightingGeometry cross_resolution_weighting_geometry(const CrossResolutionWeightingParams& params,
+                                                                     DType dtype) {
   const CrossResolutionWeightingBranch& last = params.branch[params.branches - 1];
   const int channels = total_channels(params);
   const std::int64_t positions_per_image = static_cast<std::int64_t>(last.height) * last.width;
@@ -304,7 +313,8 @@ CrossResolutionWeightingGeometry cross_resolution_weighting_geometry(const Cross
     pixels += static_cast<std::int64_t>(params.branch[b].channels) * params.branch[b].height * params.branch[b].width;
   }
   const std::int64_t pixels_per_position = larger<std::int64_t>(pixels / positions_per_image, 1);
-  const std::int64_t balanced = ceil_div<std::int64_t>(static_cast<std::int64_t>(params.hidden) * channels, pixels_per_position);  // P*
+  const std::int64_t balanced =
+      ceil_div<std::int64_t>(static_cast<std::int64_t>(params.hidden) * channels, pixels_per_position);  // P*
   const std::int64_t wanted = larger(balanced, ceil_div<std::int64_t>(kTilePixels, pixels_per_position));
   const std::int64_t affordable = larger<std::int64_t>(positions_per_image * params.batch / kMinBlocks, 1);
   int positions = static_cast<int>(smaller(smaller(wanted, affordable), static_cast<std::int64_t>(kMaxPositions)));
@@ -313,7 +323,7 @@ CrossResolutionWeightingGeometry cross_resolution_weighting_geometry(const Cross
   positions = smaller(positions, most);
 
   CrossResolutionWeightingGeometry g{};
-  // Tiles are parts of a row of positions, or whole rows; all of one size as far as possible, and the nearest to `positions`.
+  // Tiles are parts of a row of positions, or whole rows; of one size as far as possible, the nearest to `positions`.
   g.columns = nearest_split(last.width, positions, most);
   g.rows = nearest_split(last.height, larger(positions / g.columns, 1), most / g.columns);
   g.tiles = static_cast<std::int64_t>(params.batch) * ceil_div(last.height, g.rows) * ceil_div(last.width, g.columns);
@@ -321,13 +331,16 @@ CrossResolutionWeightingGeometry cross_resolution_weighting_geometry(const Cross
   return g;
 }
 
-cudaError_t launch_cross_resolution_weighting_forward(const CrossResolutionWeightingParams& params, DType dtype, cudaStream_t stream) {
-  if (params.branches < 1 || params.branches > kMaxBranches || params.hidden < 1 || params.batch < 0) return cudaErrorInvalidValue;
+cudaError_t launch_cross_resolution_weighting_forward(const CrossResolutionWeightingParams& params, DType dtype,
+                                                      cudaStream_t stream) {
+  if (params.branches < 1 || params.branches > kMaxBranches || params.hidden < 1 || params.batch < 0)
+    return cudaErrorInvalidValue;
   if (params.batch == 0) return cudaSuccess;
   for (int b = 0; b < params.branches; ++b) {
     const CrossResolutionWeightingBranch& r = params.branch[b];
     if (r.channels < 1 || r.height < 1 || r.width < 1) return cudaErrorInvalidValue;
-    if (static_cast<std::int64_t>(r.height) * r.width > kMaxGrid) return cudaErrorInvalidValue;  // offsets in a plane are 32 bits wide
+    if (static_cast<std::int64_t>(r.height) * r.width > kMaxGrid)
+      return cudaErrorInvalidValue;  // offsets in a plane are 32 bits wide
   }
   const CrossResolutionWeightingBranch& last = params.branch[params.branches - 1];
   const CrossResolutionWeightingGeometry g = cross_resolution_weighting_geometry(params, dtype);

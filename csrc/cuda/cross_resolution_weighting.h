@@ -1,12 +1,13 @@
-// Cross-resolution weighting of one to four branches: parameters and launcher. The maths and the mapping are in cross_resolution_weighting.cu.
+// Cross-resolution weighting of one to four branches: parameters and launcher. The maths and the mapping are in
+// cross_resolution_weighting.cu.
 #pragma once
 
 #include "core/dtype.h"
 
 namespace litehrnet {
 
-// Branches are ordered from high to low resolution; the last one has the size (h, w) that all are pooled to. Any sizes are allowed.
-// Rows of W elements are contiguous, and so are the rows of a plane; strides are in elements.
+// Branches are ordered from high to low resolution; the last one has the size (h, w) that all are pooled to. Any sizes
+// are allowed. Planes are contiguous; strides are in elements.
 struct CrossResolutionWeightingBranch {
   const void* x;  // [N, c, H, W]
   void* y;        // [N, c, H, W]
@@ -15,25 +16,28 @@ struct CrossResolutionWeightingBranch {
   int channels, height, width;
 };
 
-// C is the sum of the branches' channels. All tensors have one element type; batch norms are folded into the matrices and biases.
+// C is the sum of the branches' channels. All tensors have one element type; batch norms are folded into the matrices.
 struct CrossResolutionWeightingParams {
   CrossResolutionWeightingBranch branch[kMaxBranches];
-  const void* w1;             // [R, C]
-  const void* b1;             // [R]
-  const void* w2_transposed;  // [R, C], so that neighbouring threads, which own neighbouring outputs, read neighbouring weights
-  const void* b2;             // [C]
+  const void* w1;  // [R, C]
+  const void* b1;  // [R]
+  const void*
+      w2_transposed;  // [R, C], so that neighbouring threads, which own neighbouring outputs, read neighbouring weights
+  const void* b2;     // [C]
   int branches, batch, hidden;  // hidden = R
 };
 
 // The positions of the lowest resolution that one block owns, and what follows from them.
 struct CrossResolutionWeightingGeometry {
-  int rows, columns;          // positions of a tile, at the edges of the map some of them missing
-  std::int64_t tiles;         // over all images
-  std::size_t shared_bytes;   // dynamic shared memory of a block
+  int rows, columns;         // positions of a tile, at the edges of the map some of them missing
+  std::int64_t tiles;        // over all images
+  std::size_t shared_bytes;  // dynamic shared memory of a block
 };
-CrossResolutionWeightingGeometry cross_resolution_weighting_geometry(const CrossResolutionWeightingParams& params, DType dtype);
+CrossResolutionWeightingGeometry cross_resolution_weighting_geometry(const CrossResolutionWeightingParams& params,
+                                                                     DType dtype);
 
 // One launch. Returns cudaErrorInvalidValue for sizes outside the limits in the .cu file, else the launch's result.
-cudaError_t launch_cross_resolution_weighting_forward(const CrossResolutionWeightingParams& params, DType dtype, cudaStream_t stream);
+cudaError_t launch_cross_resolution_weighting_forward(const CrossResolutionWeightingParams& params, DType dtype,
+                                                      cudaStream_t stream);
 
 }  // namespace litehrnet

@@ -1,35 +1,38 @@
-// depthwise_conv: y_i[n,c] = weight_i[c] * x_i[n,c] + bias_i[c]   (3x3, padding 1, stride 1)   for all branches i in one launch,
-//                 partial_sums_i[n,c,t] = the sum of y_i[n,c] over the rows of tile t, for the global pool of spatial weighting
+// depthwise_conv: y_i[n,c] = weight_i[c] * x_i[n,c] + bias_i[c], 3x3, padding 1, stride 1, for all branches i at once;
+//                 partial_sums_i[n,c,t] = the sum of y_i[n,c] over the rows of tile t, for spatial weighting's pool
 //
-// Batch norms are folded into weight and bias; products and sums in fp32 (fp64 for fp64), rounded once when y is stored. The partial sums
-// are taken before that rounding.
+// Batch norms are folded into weight and bias; products and sums in fp32 (fp64 for fp64). y is rounded once, when it is
+// stored; the partial sums are taken before.
 //
-// Layout   x_i [N, c_i, H_i, W_i] with contiguous planes and any image and plane stride; y_i contiguous.
-// Mapping  tile = whole rows of one plane, at most kSmallTile pixels (kLargeTile for large batches), so that even batch 1 gives hundreds of
-//          tiles. A group of 8 to 128 lanes owns a tile, a block holds as many groups as fit: small planes share a block. All rows of the
-//          tile and one above and below are requested before the first is used and staged in shared memory with zero columns left and
-//          right; a lane then computes vectors of up to 16 bytes of outputs.
-// Traffic  reads (rows + 2) / rows of x (64x48: 8-row tiles, 1.25 times, the rows shared by two tiles from L2), writes y once, and the
-//          partial sums (1/384 of that).
+// Layout   x_i [N, c_i, H_i, W_i], planes contiguous, any image and plane stride; y_i contiguous.
+// Mapping  tile = whole rows of one plane, at most kSmallTile pixels (kLargeTile for large batches), so that even
+//          batch 1 gives hundreds of tiles. A group of 8 to 128 lanes owns a tile, a block holds as many groups as fit:
+//          small planes share a block. The tile's rows and one above and below are requested, kFlight vectors a lane
+//          at a time, and staged in shared memory with a zero column left and right; a lane then computes vectors of
+//          up to 16 bytes of outputs.
+// Traffic  reads x (rows + 2) / rows times at most (1.25 for the 8-row tiles of 64x48; from memory once, the rest from
+//          L2), writes y once, and one sum per tile.
 // Sums     a lane adds its outputs in order, lanes by a fixed tree, warps in order: bitwise reproducible, no atomics.
 // Limits   3 (W + 2 vectors) elements within 48 KB of shared memory: W up to about 4,000 in fp32; N c < 2^31.
-#include "cuda/depthwise_conv.h"
-
 #include "core/reduce.cuh"
+#include "cuda/depthwise_conv.h"
 
 namespace litehrnet {
 namespace {
 
-constexpr int kSmallThreads = 64;   // measured in simulation at batch 1: 64 threads with 384 pixels beat 128 with 768 (5.3k to 6.7k cycles)
-constexpr int kLargeThreads = 128;  // once there are blocks enough, fewer halo rows and fewer instructions per pixel count
-constexpr int kSmallTile = 384;     // pixels: with 16-byte fp32 vectors 1.5 outputs a thread of kSmallThreads
+constexpr int kSmallThreads =
+    64;  // measured in simulation at batch 1: 64 threads with 384 pixels beat 128 with 768 (5.3k to 6.7k cycles)
+constexpr int kLargeThreads =
+    128;                         // once there are blocks enough, fewer halo rows and fewer instructions per pixel count
+constexpr int kSmallTile = 384;  // pixels: with 16-byte fp32 vectors 1.5 outputs a thread of kSmallThreads
 constexpr int kLargeTile = 768;
-constexpr int kLargeBatch = 8;      // images from which on the large tile is used
-constexpr int kFlight = 4;          // vectors that a lane requests before it waits: all of a small tile
-constexpr int kVectorsPerLane = 2;  // aimed at when lanes are assigned to a tile
-constexpr int kMinLogLanes = 3;     // groups of 8 lanes at least, so that a block is at most 16 groups
+constexpr int kLargeBatch = 8;             // images from which on the large tile is used
+constexpr int kFlight = 4;                 // vectors that a lane requests before it waits: all of a small tile
+constexpr int kVectorsPerLane = 2;         // aimed at when lanes are assigned to a tile
+constexpr int kMinLogLanes = 3;            // groups of 8 lanes at least, so that a block is at most 16 groups
 constexpr std::size_t kScratchBytes = 64;  // the warps' sums
-static_assert(kLargeThreads / kWarpSize * sizeof(double) <= kScratchBytes && kScratchBytes % kVecBytes == 0, "scratch holds a sum per warp");
+static_assert(kLargeThreads / kWarpSize * sizeof(double) <= kScratchBytes && kScratchBytes % kVecBytes == 0,
+              "scratch holds a sum per warp");
 
 struct Section {
   FastDivisor vectors_divisor;  // vectors of a row
@@ -50,7 +53,8 @@ __device__ void filter_tile(const Plan& p, int branch, int tile, unsigned char* 
   using acc = acc_t<scalar_t>;
   const Section& s = p.section[branch];
   const DepthwiseConvBranch& r = p.params.branch[branch];
-  const int thread = static_cast<int>(threadIdx.x), lanes = 1 << s.log_lanes, lane = thread & (lanes - 1), group = thread >> s.log_lanes;
+  const int thread = static_cast<int>(threadIdx.x), lanes = 1 << s.log_lanes, lane = thread & (lanes - 1),
+            group = thread >> s.log_lanes;
   const int groups = static_cast<int>(blockDim.x) >> s.log_lanes;
   const int unit = tile / s.tiles, tile_of_plane = tile - unit * s.tiles, plane = unit * groups + group;
   const bool live = plane < p.params.batch * r.channels;
@@ -58,7 +62,8 @@ __device__ void filter_tile(const Plan& p, int branch, int tile, unsigned char* 
   const int width = r.width, vectors = width / kVec, stride = width + 2 * kVec;
   const int row0 = tile_of_plane * s.rows, rows = live ? smaller(s.rows, r.height - row0) : 0;
   acc* warp_sums = reinterpret_cast<acc*>(shared);
-  scalar_t* rows_in = reinterpret_cast<scalar_t*>(shared + kScratchBytes) + group * (s.rows + 2) * stride;  // [rows + 2][stride], pixel 0 at kVec
+  scalar_t* rows_in = reinterpret_cast<scalar_t*>(shared + kScratchBytes) +
+                      group * (s.rows + 2) * stride;  // [rows + 2][stride], pixel 0 at kVec
 
   acc weight[9] = {}, bias = 0;
   if (live) {
@@ -76,7 +81,8 @@ __device__ void filter_tile(const Plan& p, int branch, int tile, unsigned char* 
         const int v = first + (u << s.log_lanes), row = s.vectors_divisor.divide(v), y = row0 + row - 1;
 #pragma unroll
         for (int e = 0; e < kVec; ++e) pixels[u].v[e] = from_acc<scalar_t>(0);
-        if (v < wanted && y >= 0 && y < r.height) pixels[u] = load_vec<kVec>(x + y * width + (v - row * vectors) * kVec);
+        if (v < wanted && y >= 0 && y < r.height)
+          pixels[u] = load_vec<kVec>(x + y * width + (v - row * vectors) * kVec);
       }
 #pragma unroll
       for (int u = 0; u < kFlight; ++u) {
@@ -134,22 +140,16 @@ __device__ void filter_tile(const Plan& p, int branch, int tile, unsigned char* 
   }
 }
 
-// One block's worth of work: up to `groups` planes of one branch, one tile of each.
+// One block's worth of work: up to `groups` planes of one branch, one tile of each. A loop over tiles needs a barrier
+// between two of them.
 template <class scalar_t>
 __device__ void depthwise_conv_tile(const Plan& p, int tile, unsigned char* shared) {
   int branch = 0;
 #pragma unroll
   for (int b = 1; b < kMaxBranches; ++b) branch += b < p.params.branches && tile >= p.section[b].first_tile;
   const int own = tile - p.section[branch].first_tile;
-  const int vec = p.section[branch].vec;
-  if constexpr (kVecElems<scalar_t> >= 8) {
-    if (vec == 8) return filter_tile<scalar_t, 8>(p, branch, own, shared);
-  }
-  if constexpr (kVecElems<scalar_t> >= 4) {
-    if (vec == 4) return filter_tile<scalar_t, 4>(p, branch, own, shared);
-  }
-  if (vec == 2) return filter_tile<scalar_t, 2>(p, branch, own, shared);
-  filter_tile<scalar_t, 1>(p, branch, own, shared);
+  visit_vec<scalar_t>(p.section[branch].vec,
+                      [&](auto vec) { filter_tile<scalar_t, decltype(vec)::value>(p, branch, own, shared); });
 }
 
 template <class scalar_t>
@@ -179,19 +179,23 @@ cudaError_t launch_depthwise_conv_forward(const DepthwiseConvParams& params, DTy
     const DepthwiseConvBranch& r = params.branch[b];
     if (r.channels < 1 || r.height < 1 || r.width < 1) return cudaErrorInvalidValue;
     const std::int64_t planes = static_cast<std::int64_t>(params.batch) * r.channels;
-    if (planes + threads > kMaxGrid || static_cast<std::int64_t>(r.height + 2) * r.width > kMaxGrid) return cudaErrorInvalidValue;
+    if (planes + threads > kMaxGrid || static_cast<std::int64_t>(r.height + 2) * r.width > kMaxGrid)
+      return cudaErrorInvalidValue;
     Section& s = plan.section[b];
     s.vec = kVecBytes / size;
-    while (s.vec > 1 && (r.width % s.vec != 0 || !is_aligned(r.x, size, r.x_image_stride, r.x_plane_stride, s.vec * size) ||
-                         !is_aligned(r.y, size, 0, 0, s.vec * size))) {
+    while (s.vec > 1 &&
+           (r.width % s.vec != 0 || !is_aligned(r.x, size, r.x_image_stride, r.x_plane_stride, s.vec * size) ||
+            !is_aligned(r.y, size, 0, 0, s.vec * size))) {
       s.vec /= 2;
     }
     s.rows = tile_rows(params.batch, r.height, r.width);
     s.tiles = ceil_div(r.height, s.rows);
     s.vectors_divisor = FastDivisor::of(r.width / s.vec);
-    s.log_lanes = larger(kMinLogLanes, smaller(ceil_log2(ceil_div(s.rows * (r.width / s.vec), kVectorsPerLane)), ceil_log2(threads)));
+    s.log_lanes = larger(kMinLogLanes,
+                         smaller(ceil_log2(ceil_div(s.rows * (r.width / s.vec), kVectorsPerLane)), ceil_log2(threads)));
     const auto group_bytes = static_cast<std::size_t>(s.rows + 2) * (r.width + 2 * s.vec) * size;
-    while (s.log_lanes < ceil_log2(threads) && kScratchBytes + (threads >> s.log_lanes) * group_bytes > kMaxSharedBytes) ++s.log_lanes;
+    while (s.log_lanes < ceil_log2(threads) && kScratchBytes + (threads >> s.log_lanes) * group_bytes > kMaxSharedBytes)
+      ++s.log_lanes;
     shared_bytes = larger(shared_bytes, kScratchBytes + (threads >> s.log_lanes) * group_bytes);
     s.first_tile = static_cast<int>(tiles);
     tiles += ceil_div<std::int64_t>(planes, threads >> s.log_lanes) * s.tiles;
@@ -199,7 +203,8 @@ cudaError_t launch_depthwise_conv_forward(const DepthwiseConvParams& params, DTy
   }
   if (shared_bytes > kMaxSharedBytes) return cudaErrorInvalidValue;
   return visit_dtype(dtype, [&](auto zero) {
-    return launch(depthwise_conv_forward_kernel<decltype(zero)>, dim3(static_cast<unsigned>(tiles)), dim3(threads), shared_bytes, stream, plan);
+    return launch(depthwise_conv_forward_kernel<decltype(zero)>, dim3(static_cast<unsigned>(tiles)), dim3(threads),
+                  shared_bytes, stream, plan);
   });
 }
 

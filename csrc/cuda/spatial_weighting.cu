@@ -1,36 +1,39 @@
-// spatial_weighting: out_i[n, 2k] = kept_i[n, k],   out_i[n, 2k + 1] = x_i[n, k] * sigmoid(W2 relu(W1 mean_hw(x_i[n]) + b1) + b2)[k]
+// spatial_weighting: out_i[n,2k] = kept_i[n,k],
+//                    out_i[n,2k+1] = x_i[n,k] * sigmoid(W2 relu(W1 mean(x_i[n]) + b1) + b2)[k]
 //
-// for all branches i in one launch: the gate of every channel, and the concatenation and channel shuffle that end a conditional channel
-// weighting block. Without a kept half, out_i[n, k] is the gated channel. W1 [R, c], W2 [c, R]; accumulation in fp32 (fp64 for fp64).
+// for all branches i in one launch: every channel's gate, and the concatenation and channel shuffle that end a
+// conditional channel weighting block. Without a kept half, out_i[n,k] is the gated channel. W1 [R, c], W2 [c, R];
+// accumulation in fp32 (fp64 for fp64).
 //
-// Layout   x_i, kept_i [N, c_i, H_i, W_i] with contiguous planes and any image and plane stride; out_i contiguous.
-// Mapping  tile = G channels x a range of pixels of one image and branch: whole planes where several fit kSmallTile pixels (kLargeTile for
-//          large batches), a part of one plane otherwise. Every tile computes its image's means and hidden values anew, and the gates of
-//          its own channels: 8 lanes an output, weights in vectors. The first weights and the first kFlight vectors of both halves are
-//          requested before the first barrier, so that they travel while the gates are computed.
-//          Without partial sums (the op on its own) a tile is all channels of an image, and its warps sum a plane each first.
-// Traffic  reads x and kept once, writes out once. Per tile also the branch's partial sums and matrices, at most 25 KB + R c elements of W2's
-//          rows for G channels: of the order of the tile itself at 160 channels, a hundredth at 20. They come from L2.
+// Layout   x_i, kept_i [N, c_i, H_i, W_i], planes contiguous, any image and plane stride; out_i contiguous.
+// Mapping  tile = G channels x a range of pixels of one image and branch: whole planes where they fit kSmallTile pixels
+//          (kLargeTile for large batches), else a part of one plane. Every tile computes its image's means and hidden
+//          values anew, and the gates of its own channels: 8 lanes an output, weights in vectors. The first weights and
+//          the first kFlight vectors of both halves are requested before the first barrier, and travel meanwhile.
+//          Without partial sums (the op on its own) a tile is a whole image; its warps first sum a plane each.
+// Traffic  reads x and kept once, writes out once. A tile also reads its image's partial sums, W1 (25 KB at 160
+//          channels in fp32, against 24 KB of pixels read and written; 400 bytes at 20 channels) and G rows of W2: L2.
 //          Without partial sums x is read twice, the second time from L2 where it fits.
 // Sums     partial sums in order, pixels and products by fixed trees: bitwise reproducible, no atomics.
-// Limits   c + R + G accumulators within 48 KB of shared memory: c up to about 5,000 in fp32; images of less than 2^31 elements.
-#include "cuda/spatial_weighting.h"
-
+// Limits   c + R + G accumulators within 48 KB of shared memory: c up to about 5,000 in fp32; images below 2^31 values.
 #include "core/reduce.cuh"
+#include "core/sigmoid.cuh"
+#include "cuda/spatial_weighting.h"
 
 namespace litehrnet {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kSmallTile = 1536;  // pixels of x: 1.5 16-byte fp32 vectors a thread; simulated at batch 1: 6.0k cycles, 8.1k with half of both
-constexpr int kLargeTile = 3072;  // fewer tiles compute the gates again: 36 % fewer instructions in all
-constexpr int kLargeBatch = 8;    // images from which on the large tile is used
-constexpr int kFlight = 2;        // vectors of each half that a thread requests before it waits
-constexpr int kLanes = 8;         // of an output of either matrix
+constexpr int kSmallTile =
+    1536;  // pixels of x: 1.5 16-byte fp32 vectors a thread; simulated at batch 1: 6.0k cycles, 8.1k with half of both
+constexpr int kLargeTile = 3072;             // fewer tiles compute the gates again: 36 % fewer instructions in all
+constexpr int kLargeBatch = 8;               // images from which on the large tile is used
+constexpr int kFlight = 2;                   // vectors of each half that a thread requests before it waits
+constexpr int kLanes = 8;                    // of an output of either matrix
 constexpr int kOutputs = kThreads / kLanes;  // at a time
-constexpr int kSteps1 = 5;        // pieces of a row of W1 per lane: 160 channels, the most of the published networks
-constexpr int kSteps2 = 2;        // pieces of a row of W2 per lane: 64 hidden values, above their 40
-constexpr int kSumFlight = 4;     // partial sums that a thread requests before it waits
+constexpr int kSteps1 = 5;     // pieces of a row of W1 per lane: 160 channels, the most of the published networks
+constexpr int kSteps2 = 2;     // pieces of a row of W2 per lane: 64 hidden values, above their 40
+constexpr int kSumFlight = 4;  // partial sums that a thread requests before it waits
 static_assert(kWarpSize % kLanes == 0, "an output's lanes are in one warp");
 
 struct Section {
@@ -40,7 +43,7 @@ struct Section {
   int group_channels, chunk_size;  // channels, pixels of a tile
   int x_plane_stride, kept_plane_stride;
   int vec;
-  int wide1, wide2;                // rows of W1, W2 may be read in vectors
+  int wide1, wide2;  // rows of W1, W2 may be read in vectors
 };
 
 struct Plan {
@@ -86,7 +89,8 @@ __device__ __forceinline__ void compute_means(const SpatialWeightingBranch& r, i
   for (int i = r.channels + thread; i < round_up(r.channels, kVectorPad); i += kThreads) mean[i] = 0;
 }
 
-// One tile of one branch. `shared` holds the means [c], hidden values [R] and the tile's gates [G], the first two padded with zeros.
+// One tile of one branch. `shared` holds means [c] and hidden values [R], both padded with zeros, and gates [G].
+// A loop over tiles needs a barrier between two of them.
 template <class scalar_t, int kVec>
 __device__ void gate_tile(const Plan& p, int branch, int tile, unsigned char* shared) {
   using acc = acc_t<scalar_t>;
@@ -110,23 +114,32 @@ __device__ void gate_tile(const Plan& p, int branch, int tile, unsigned char* sh
   if (slot < channels) row2.load(w2 + (channel0 + slot) * r.hidden, 0, r.hidden, s.wide2, lane);
 
   const bool interleave = r.kept != nullptr;
-  const scalar_t* x = static_cast<const scalar_t*>(r.x) + image * r.x_image_stride + channel0 * r.x_plane_stride + pixel0;
-  const scalar_t* kept = static_cast<const scalar_t*>(r.kept) + image * r.kept_image_stride + channel0 * r.kept_plane_stride + pixel0;
+  const scalar_t* x =
+      static_cast<const scalar_t*>(r.x) + image * r.x_image_stride + channel0 * r.x_plane_stride + pixel0;
+  const scalar_t* kept =
+      static_cast<const scalar_t*>(r.kept) + image * r.kept_image_stride + channel0 * r.kept_plane_stride + pixel0;
   const int out_stride = interleave ? 2 * pixels : pixels;
-  scalar_t* out = static_cast<scalar_t*>(r.out) + (static_cast<std::int64_t>(image) * r.channels + channel0) * out_stride + pixel0;
-  const auto for_each_vector = [&](int first, auto visit) {  // visit(u, channel, pixel): this thread's kFlight vectors from item `first` on
+  scalar_t* out =
+      static_cast<scalar_t*>(r.out) + (static_cast<std::int64_t>(image) * r.channels + channel0) * out_stride + pixel0;
+  const auto for_each_vector =
+      [&](int first, auto visit) {  // visit(u, channel, pixel): this thread's kFlight vectors from item `first` on
 #pragma unroll
-    for (int u = 0; u < kFlight; ++u) {
-      const int item = first + u * kThreads, channel = s.vectors_divisor.divide(item), pixel = (item - channel * vectors) * kVec;
-      if (item < items && pixel0 + pixel < pixels) visit(u, channel, pixel);
-    }
-  };
+        for (int u = 0; u < kFlight; ++u) {
+          const int item = first + u * kThreads, channel = s.vectors_divisor.divide(item),
+                    pixel = (item - channel * vectors) * kVec;
+          if (item < items && pixel0 + pixel < pixels) visit(u, channel, pixel);
+        }
+      };
   Vec<scalar_t, kVec> gated[kFlight], copied[kFlight];
   const auto request_gated = [&](int first) {
-    for_each_vector(first, [&](int u, int channel, int pixel) { gated[u] = load_vec<kVec>(x + channel * s.x_plane_stride + pixel); });
+    for_each_vector(first, [&](int u, int channel, int pixel) {
+      gated[u] = load_vec<kVec>(x + channel * s.x_plane_stride + pixel);
+    });
   };
   const auto request_copied = [&](int first) {
-    for_each_vector(first, [&](int u, int channel, int pixel) { copied[u] = load_vec<kVec>(kept + channel * s.kept_plane_stride + pixel); });
+    for_each_vector(first, [&](int u, int channel, int pixel) {
+      copied[u] = load_vec<kVec>(kept + channel * s.kept_plane_stride + pixel);
+    });
   };
   request_gated(thread);
   if (interleave) request_copied(thread);
@@ -138,7 +151,8 @@ __device__ void gate_tile(const Plan& p, int branch, int tile, unsigned char* sh
 #pragma unroll 1
     for (int first = thread; first < items; first += kFlight * kThreads) {
       if (first != thread) request_copied(first);
-      for_each_vector(first, [&](int u, int channel, int pixel) { store_vec(out + channel * out_stride + pixel, copied[u]); });
+      for_each_vector(first,
+                      [&](int u, int channel, int pixel) { store_vec(out + channel * out_stride + pixel, copied[u]); });
     }
   }
 
@@ -174,7 +188,8 @@ __device__ void gate_tile(const Plan& p, int branch, int tile, unsigned char* sh
       }
     }
     sum = lanes_sum<kLanes>(sum);
-    if (lane == 0 && output < channels) gate[output] = sigmoid(sum + to_acc(static_cast<const scalar_t*>(r.b2)[channel0 + output]));
+    if (lane == 0 && output < channels)
+      gate[output] = sigmoid(sum + to_acc(static_cast<const scalar_t*>(r.b2)[channel0 + output]));
   }
   __syncthreads();  // gates are complete
 
@@ -212,7 +227,8 @@ Section make_section(const SpatialWeightingBranch& r, int batch, int size) {
   s.kept_plane_stride = static_cast<int>(r.kept_plane_stride);
   const int pixels = r.height * r.width, wide = kVecBytes / size, row_elems = size == 8 ? 2 : 4;
   const bool vectors = pixels % wide == 0 && is_aligned(r.x, size, r.x_image_stride, r.x_plane_stride, kVecBytes) &&
-                       is_aligned(r.kept, size, r.kept_image_stride, r.kept_plane_stride, kVecBytes) && is_aligned(r.out, size, 0, 0, kVecBytes);
+                       is_aligned(r.kept, size, r.kept_image_stride, r.kept_plane_stride, kVecBytes) &&
+                       is_aligned(r.out, size, 0, 0, kVecBytes);
   s.vec = vectors ? wide : 1;
   const int target = batch < kLargeBatch ? kSmallTile : kLargeTile;
   if (r.partial_sums == nullptr) {  // one tile sums the whole image
@@ -246,9 +262,11 @@ cudaError_t launch_spatial_weighting_forward(const SpatialWeightingParams& param
     if (r.channels < 1 || r.hidden < 1 || r.height < 1 || r.width < 1) return cudaErrorInvalidValue;
     if (r.partial_sums != nullptr && r.tiles < 1) return cudaErrorInvalidValue;
     if (r.kept == nullptr) r.kept_image_stride = r.kept_plane_stride = 0;
-    const std::int64_t planes[] = {static_cast<std::int64_t>(r.height) * r.width * 2, r.x_plane_stride, r.kept_plane_stride};
+    const std::int64_t planes[] = {static_cast<std::int64_t>(r.height) * r.width * 2, r.x_plane_stride,
+                                   r.kept_plane_stride};
     for (const std::int64_t plane : planes) {
-      if (plane < 0 || plane > kMaxGrid / r.channels) return cudaErrorInvalidValue;  // offsets in an image are 32 bits wide
+      if (plane < 0 || plane > kMaxGrid / r.channels)
+        return cudaErrorInvalidValue;  // offsets in an image are 32 bits wide
     }
     Section& s = plan.section[b] = make_section(r, params.batch, static_cast<int>(element_size(dtype)));
     s.first_tile = static_cast<int>(tiles);
@@ -259,7 +277,8 @@ cudaError_t launch_spatial_weighting_forward(const SpatialWeightingParams& param
   }
   if (shared_bytes > kMaxSharedBytes) return cudaErrorInvalidValue;
   return visit_dtype(dtype, [&](auto zero) {
-    return launch(spatial_weighting_forward_kernel<decltype(zero)>, dim3(static_cast<unsigned>(tiles)), dim3(kThreads), shared_bytes, stream, plan);
+    return launch(spatial_weighting_forward_kernel<decltype(zero)>, dim3(static_cast<unsigned>(tiles)), dim3(kThreads),
+                  shared_bytes, stream, plan);
   });
 }
 

@@ -1,20 +1,22 @@
-// Spatial weighting of one to four branches: parameters and launcher. The maths and the mapping are in spatial_weighting.cu.
+// Spatial weighting of one to four branches: parameters and launcher. The maths and the mapping are in
+// spatial_weighting.cu.
 #pragma once
 
 #include "core/dtype.h"
 
 namespace litehrnet {
 
-// Rows of W elements and rows of a plane are contiguous; strides are in elements. All tensors but partial_sums have one element type.
+// Planes are contiguous; strides are in elements. All tensors but partial_sums have one element type.
 struct SpatialWeightingBranch {
-  const void* x;             // [N, c, H, W], what is gated
-  const void* kept;          // [N, c, H, W], copied to the even planes of out; null: nothing is kept and out is [N, c, H, W]
-  void* out;                 // [N, 2c, H, W] contiguous: plane 2k is kept[k], plane 2k + 1 is x[k] * gate[k]
-  const void* partial_sums;  // [N, c, tiles] float (double for fp64), their total is the plane's sum of x; null: the kernel sums x itself
-  const void* w1;            // [R, c]
-  const void* b1;            // [R]
-  const void* w2;            // [c, R]
-  const void* b2;            // [c]
+  const void* x;     // [N, c, H, W], what is gated
+  const void* kept;  // [N, c, H, W], goes to the even planes of out; null: nothing is kept, out is [N, c, H, W]
+  void* out;         // [N, 2c, H, W] contiguous: plane 2k is kept[k], plane 2k + 1 is x[k] * gate[k]
+  const void*
+      partial_sums;  // [N, c, tiles] float (double for fp64), adding up to the sum of x's plane; null: sum x here
+  const void* w1;    // [R, c]
+  const void* b1;    // [R]
+  const void* w2;    // [c, R]
+  const void* b2;    // [c]
   std::int64_t x_image_stride, x_plane_stride;
   std::int64_t kept_image_stride, kept_plane_stride;
   int channels, hidden, height, width;  // hidden = R

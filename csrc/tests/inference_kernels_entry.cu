@@ -1,4 +1,4 @@
-// Plain C entry points to the launchers of the inference kernels, for tests that build them with the emulator or with nvcc.
+// Plain C entry points to the launchers of the inference kernels, for tests without torch.
 #include "core/resample.h"
 #include "cuda/conditional_channel_weighting.h"
 #include "cuda/cross_resolution_weighting.h"
@@ -37,7 +37,8 @@ std::size_t conditional_channel_weighting_workspace(const ConditionalChannelWeig
   return conditional_channel_weighting_workspace_bytes(*params, static_cast<DType>(dtype));
 }
 
-void resampling_of(int positions, int size, int* nearest, int* pooled_begin, int* pooled_end, int* mapped_begin, int* mapped_end) {
+void resampling_of(int positions, int size, int* nearest, int* pooled_begin, int* pooled_end, int* mapped_begin,
+                   int* mapped_end) {
   for (int pixel = 0; pixel < size; ++pixel) nearest[pixel] = nearest_position(pixel, positions, size);
   for (int position = 0; position < positions; ++position) {
     const Span pooled = pooled_span(position, positions, size), mapped = nearest_span(position, positions, size);

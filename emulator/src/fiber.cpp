@@ -44,7 +44,7 @@ Stack StackPool::acquire() {
   return stack;
 }
 
-#if defined(__x86_64__)
+#if defined(EMULATOR_OWN_SWITCH)
 
 // The six registers that a call preserves in the System V ABI go to the old stack and come from the new one; `ret` then
 // returns to where the new context last called this function, or into its entry.

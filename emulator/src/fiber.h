@@ -4,7 +4,9 @@
 #include <cstddef>
 #include <vector>
 
-#if !defined(__x86_64__)
+#if defined(__x86_64__) && !defined(EMULATOR_UCONTEXT)
+#define EMULATOR_OWN_SWITCH
+#else
 #include <ucontext.h>
 #endif
 
@@ -30,7 +32,7 @@ class StackPool {
 };
 
 struct Context {
-#if defined(__x86_64__)
+#if defined(EMULATOR_OWN_SWITCH)
   void* stack_pointer = nullptr;
 #else
   ucontext_t registers;

@@ -17,6 +17,7 @@ void MemoryChecks::begin(const Launch& launch) {
   launch_ = &launch;
   on_ = settings().check;
   grid_time_ = ++clock_;
+  if (buffers_.empty()) global_.clear();  // what earlier launches wrote matters for registered buffers alone
   releases_.clear();
   acquires_.clear();
 }
@@ -270,9 +271,7 @@ void MemoryChecks::clear() {
 
 void before_atomic(const void* address, std::size_t bytes, Location at) {
   Thread& thread = *current_thread();
-  // In random order another thread may go first. In the other orders one that waits in a loop must let others run.
-  static std::uint64_t count = 0;
-  if (settings().seed > 1 || ++count % 4096 == 0) current_launch()->yield(thread);
+  current_launch()->let_others_go_first(thread);
   if (settings().check || settings().statistics) {
     memory_checks().access(reinterpret_cast<std::uintptr_t>(address), bytes, Access::atomic, {at});
   }

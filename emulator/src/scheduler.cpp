@@ -188,6 +188,12 @@ void Launch::yield(Thread& thread) {
   suspend(thread);
 }
 
+// Random orders differ at atomics too. In the other orders a thread that waits in a loop must not wait for ever.
+void Launch::let_others_go_first(Thread& thread) {
+  constexpr std::uint64_t patience = 4096;
+  if (seed_ > 1 || ++atomics_ % patience == 0) yield(thread);
+}
+
 BarrierResult Launch::block_barrier(Thread& thread, int predicate, Location at) {
   Block& block = *thread.block;
   block.predicates += predicate != 0;

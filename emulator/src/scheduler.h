@@ -92,6 +92,7 @@ class Launch {
   BarrierResult block_barrier(Thread& thread, int predicate, Location at);
   void grid_barrier(Thread& thread, Location at);
   void yield(Thread& thread);
+  void let_others_go_first(Thread& thread);  // if the order of threads says so
   void fail(cudaError_t error);                  // the launch goes on and returns the error
   [[noreturn]] void abandon(cudaError_t error);  // the launch ends here: memory or a wait is beyond repair
 
@@ -115,6 +116,7 @@ class Launch {
   Context host_;
   std::mt19937_64 random_;
   std::uint64_t seed_;
+  std::uint64_t atomics_ = 0;
   cudaError_t error_ = cudaSuccess;
   bool abandoned_ = false;
 };

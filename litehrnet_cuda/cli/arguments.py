@@ -15,7 +15,7 @@ DECODER_NAMES = ("quarter", "quarter_per_axis", "dark", "udp")
 def image_size(text: str) -> tuple[int, int]:
     """``"192x256"`` to ``(192, 256)``: width first, as people and OpenCV write it."""
     width, separator, height = text.lower().partition("x")
-    if not (separator and width.isdecimal() and height.isdecimal()):
+    if not (separator and width.isdecimal() and height.isdecimal() and int(width) and int(height)):
         raise argparse.ArgumentTypeError(f"expected a size such as 192x256 (width x height), got {text!r}")
     return int(width), int(height)
 

@@ -227,7 +227,7 @@ class CocoKeypoints:
 def read_json(path: Path) -> Any:
     """The content of a JSON file; :class:`InputError` if it is absent or not JSON."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise InputError(f"{path}: expected an annotation file, but there is no such file") from None
     except OSError as error:
@@ -236,6 +236,8 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path}: expected JSON, got a file that is not text") from None
     except json.JSONDecodeError as error:
         raise InputError(f"{path}: not valid JSON: {error.msg} in line {error.lineno}, column {error.colno}") from None
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, endless nesting
+        raise InputError(f"{path}: not JSON that can be read: {error}") from None
 
 
 def _kind(value: Any) -> str:

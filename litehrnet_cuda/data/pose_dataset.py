@@ -6,14 +6,14 @@ distributions are those of mmpose 0.x, which the recipe was tuned with.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from litehrnet_cuda.codecs.heatmap import HeatmapMode, encode_heatmaps
 from litehrnet_cuda.data.coco import CocoKeypoints, Person, PersonBox
@@ -271,3 +271,11 @@ def half_body_region(
 def use_one_thread(worker_id: int) -> None:
     """``worker_init_fn`` of a ``DataLoader``: keeps OpenCV of every worker from starting threads of its own."""
     cv2.setNumThreads(0)
+
+
+def batches(loader: DataLoader[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The batches of a loader, whose workers report an error with their whole traceback as its text."""
+    try:
+        yield from loader
+    except InputError as error:
+        raise InputError(str(error).rpartition("InputError: ")[2].strip()) from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from litehrnet_cuda.data.coco import CocoKeypoints, PersonBox
-from litehrnet_cuda.data.pose_dataset import PersonCrops, use_one_thread
+from litehrnet_cuda.data.pose_dataset import PersonCrops, batches, use_one_thread
 from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.metrics.coco import PredictedPose, coco_average_precision, coco_results
 from litehrnet_cuda.predictors import PoseEstimator
@@ -70,7 +70,7 @@ def evaluate(
     loader = DataLoader(crops, batch_size=estimator.batch_size, num_workers=workers, worker_init_fn=use_one_thread)
     poses: list[PredictedPose] = []
     with tqdm(total=len(boxes), desc="evaluate", unit="person", disable=None if progress else True, leave=False) as bar:
-        for batch in _batches(loader):
+        for batch in batches(loader):
             centers, scales = batch["center"].numpy(), batch["scale"].numpy()
             keypoints, scores = estimator.predict_crops(batch["image"], centers, scales)
             for row in range(len(keypoints)):
@@ -93,11 +93,3 @@ def evaluate(
     )
     metrics = coco_average_precision(results, annotations.annotation_file, annotations.keypoint_set)
     return Evaluation(metrics, results, poses)
-
-
-def _batches(loader: DataLoader[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The batches of a loader, whose workers report an error with their whole traceback as its text."""
-    try:
-        yield from loader
-    except InputError as error:
-        raise InputError(str(error).rpartition("InputError: ")[2].strip()) from None

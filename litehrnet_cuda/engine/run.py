@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import cv2
 import torch
 
 from litehrnet_cuda.codecs.heatmap import Decoder, HeatmapMode
 from litehrnet_cuda.data.coco import CocoKeypoints
+from litehrnet_cuda.data.images import encode_image
 from litehrnet_cuda.data.pose_dataset import Augmentation, PoseDataset
 from litehrnet_cuda.engine.evaluate import Evaluation, evaluate
 from litehrnet_cuda.engine.report import predictions_beside_truth
 from litehrnet_cuda.engine.train import TrainConfig, train
+from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.files import output_folder, written_whole
 from litehrnet_cuda.models.checkpoint_files import CheckpointMetadata
 from litehrnet_cuda.models.checkpoints import save_checkpoint
-from litehrnet_cuda.models.litehrnet import PoseNetwork
-from litehrnet_cuda.models.registry import create_model
-from litehrnet_cuda.predictors import PoseEstimator
+from litehrnet_cuda.models.litehrnet import MIN_SIZE, PoseNetwork
+from litehrnet_cuda.models.registry import create_model, get_variant
+from litehrnet_cuda.predictors import PoseEstimator, choose_device
 from litehrnet_cuda.visualize import plot_training_curve
+
+MAX_INPUT = 8192  # pixels
+MAX_CACHE_BYTES = 2 * 1024**3  # of decoded images kept in memory
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,13 @@ class Recipe:
     augmentation: Augmentation = field(default_factory=Augmentation)
     training: TrainConfig = field(default_factory=TrainConfig)
 
+    def __post_init__(self) -> None:
+        get_variant(self.model)  # an unknown name is better said before the work than after it
+        if not all(MIN_SIZE <= side <= MAX_INPUT for side in self.input_size):
+            raise InputError(f"input_size: expected {MIN_SIZE} to {MAX_INPUT} pixels each way, got {self.input_size}")
+        if not self.sigma > 0:
+            raise InputError(f"sigma: expected a positive number of heat-map pixels, got {self.sigma}")
+
     @property
     def targets(self) -> HeatmapMode:
         """How target heat maps are drawn, see :func:`~litehrnet_cuda.codecs.heatmap.encode_heatmaps`."""
@@ -61,6 +72,11 @@ class RunFiles:
     def checkpoint(self) -> Path:
         """The trained weights, with what is needed to use them."""
         return self.folder / "model.safetensors"
+
+    @property
+    def recipe(self) -> Path:
+        """Everything that decided the outcome, beside the data."""
+        return self.folder / "recipe.json"
 
     @property
     def log(self) -> Path:
@@ -105,14 +121,17 @@ def run_training(
     Raises:
         InputError: for a folder, data or recipe that cannot be used.
     """
+    chosen_device = choose_device(device)
     files = RunFiles(output_folder(folder))
     keypoint_set = training_people.keypoint_set
     torch.manual_seed(recipe.training.seed)
     model = create_model(
         recipe.model,
         num_outputs=len(keypoint_set),
-        device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
+        device=chosen_device,
     )
+    with written_whole(files.recipe) as draft:
+        draft.write_text(json.dumps(asdict(recipe), indent=1) + "\n")
     dataset = PoseDataset(
         training_people,
         recipe.input_size,
@@ -120,7 +139,7 @@ def run_training(
         augmentation=recipe.augmentation,
         mode=recipe.targets,
         seed=recipe.training.seed,
-        cache_images=True,
+        cache_images=sum(3 * image.width * image.height for image in training_people.images.values()) < MAX_CACHE_BYTES,
     )
 
     def measure(network: PoseNetwork, show: bool = False) -> Evaluation:
@@ -129,7 +148,7 @@ def run_training(
             input_size=recipe.input_size,
             keypoint_set=keypoint_set,
             decoder=recipe.decoder,
-            device=next(network.parameters()).device,
+            device=chosen_device,
         )
         return evaluate(estimator, validation_people, progress=show)
 
@@ -145,12 +164,12 @@ def run_training(
     )
     save_checkpoint(model, files.checkpoint, metadata)
     # From the file, not from memory, so that what is measured and shown is what the user gets.
-    estimator = PoseEstimator(None, checkpoint=files.checkpoint, decoder=recipe.decoder, device=device)
+    estimator = PoseEstimator(None, checkpoint=files.checkpoint, decoder=recipe.decoder, device=chosen_device)
     evaluation = evaluate(estimator, validation_people, progress=progress)
     with written_whole(files.metrics) as draft:
         draft.write_text(json.dumps({"boxes": "annotated", **evaluation.metrics}, indent=1) + "\n")
     with written_whole(files.curve) as draft:
         plot_training_curve(history, draft)
     with written_whole(files.predictions) as draft:
-        cv2.imwrite(str(draft), predictions_beside_truth(estimator, validation_people))
+        draft.write_bytes(encode_image(predictions_beside_truth(estimator, validation_people), ".png"))
     return files, evaluation

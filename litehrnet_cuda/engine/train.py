@@ -6,19 +6,22 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, RandomSampler
 from tqdm import tqdm
 
-from litehrnet_cuda.data.pose_dataset import PoseDataset, use_one_thread
+from litehrnet_cuda.data.pose_dataset import PoseDataset, batches, use_one_thread
 from litehrnet_cuda.engine.schedule import DECAYS, Decay, learning_rate_factor
 from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.models.litehrnet import PoseNetwork
+
+# A batch of one person has no batch statistics where the lowest resolution is one pixel.
+_LEAST = {"epochs": 1, "batch_size": 2, "validate_every": 1, "workers": 0, "warm_up_steps": 0}
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class TrainConfig:
 
     Args:
         epochs: passes over the data.
-        batch_size: people per step.
+        batch_size: people per step, at least 2.
         learning_rate: at its highest.
         warm_up_steps: see :func:`~litehrnet_cuda.engine.schedule.learning_rate_factor`.
         decay: ``"step"`` or ``"cosine"``.
@@ -46,9 +49,9 @@ class TrainConfig:
     validate_every: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "validate_every"):
-            if getattr(self, name) < 1:
-                raise InputError(f"TrainConfig: {name}: expected at least 1, got {getattr(self, name)}")
+        for name, least in _LEAST.items():
+            if getattr(self, name) < least:
+                raise InputError(f"TrainConfig: {name}: expected at least {least}, got {getattr(self, name)}")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise InputError(f"TrainConfig: learning_rate: expected a positive number, got {self.learning_rate}")
         if self.decay not in DECAYS:
@@ -81,7 +84,7 @@ def train(
         model: on the device to train on.
         dataset: people and heat maps.
         config: see :class:`TrainConfig`.
-        log_file: one JSON object per epoch is appended as it happens.
+        log_file: one JSON object per epoch is written as it happens.
         validate: called with the network in evaluation mode after every ``config.validate_every`` epochs; its figures
             are logged.
         progress: show a progress bar.
@@ -91,8 +94,7 @@ def train(
         and what ``validate`` returned.
 
     Raises:
-        InputError: if there are fewer people than two, which batch norm needs.
-        RuntimeError: if the loss is not finite.
+        InputError: if there are fewer people than two, which batch norm needs, or if the loss is no longer finite.
     """
     if len(dataset) < 2:
         raise InputError(f"train: expected at least two people to train with, got {len(dataset)}")
@@ -100,12 +102,12 @@ def train(
     loader = DataLoader(
         dataset,
         batch_size=min(config.batch_size, len(dataset)),
-        shuffle=True,
+        # A sampler of its own: the loader draws seeds for workers too, so the order would depend on their number.
+        sampler=RandomSampler(dataset, generator=torch.Generator().manual_seed(config.seed)),
         drop_last=True,  # a last batch of one person would have no batch statistics
         num_workers=config.workers,
         worker_init_fn=use_one_thread,
         persistent_workers=config.workers > 0,
-        generator=torch.Generator().manual_seed(config.seed),
     )
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
     total_steps = config.epochs * len(loader)
@@ -116,18 +118,19 @@ def train(
     history: list[dict[str, Any]] = []
     steps = 0
     if log_file is not None:
-        log_file.write_text(json.dumps({"config": asdict(config), "people": len(dataset)}) + "\n")
-    with tqdm(total=total_steps, desc="train", unit="step", disable=not progress) as bar:
+        log_file.write_text("")
+    with tqdm(total=total_steps, desc="train", unit="step", disable=None if progress else True) as bar:
         for epoch in range(1, config.epochs + 1):
             model.train()
             dataset.set_epoch(epoch)
             started, total_loss, images = time.perf_counter(), torch.zeros((), device=device), 0
-            for batch in loader:
+            for batch in batches(loader):
                 image, target, weight = (batch[name].to(device) for name in ("image", "heatmaps", "weights"))
                 loss = joints_mse_loss(model(image), target, weight)
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
+                learning_rate = optimizer.param_groups[0]["lr"]
                 schedule.step()
                 total_loss += loss.detach()
                 images += len(image)
@@ -135,7 +138,7 @@ def train(
                 bar.update()
             mean_loss = total_loss.item() / len(loader)
             if not math.isfinite(mean_loss):
-                raise RuntimeError(
+                raise InputError(
                     f"the loss is no longer finite in epoch {epoch}; a lower learning rate than "
                     f"{config.learning_rate} may help"
                 )
@@ -143,7 +146,7 @@ def train(
                 "epoch": epoch,
                 "step": steps,
                 "loss": mean_loss,
-                "learning_rate": schedule.get_last_lr()[0],
+                "learning_rate": learning_rate,
                 "images_per_second": round(images / (time.perf_counter() - started), 1),
             }
             if validate is not None and (epoch % config.validate_every == 0 or epoch == config.epochs):

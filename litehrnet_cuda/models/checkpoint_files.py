@@ -145,7 +145,8 @@ def write_safetensors(
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        safetensors.torch.save_file(tensors, unfinished, {"format": "pt", _METADATA_KEY: metadata.to_json()})
+        # One entry only: safetensors writes several in random order, and equal networks should give equal files.
+        safetensors.torch.save_file(tensors, unfinished, {_METADATA_KEY: metadata.to_json()})
         os.replace(unfinished, path)
     except (OSError, safetensors.SafetensorError) as error:
         raise InputError(f"{path}: cannot be written ({error}); choose another place or make room") from error

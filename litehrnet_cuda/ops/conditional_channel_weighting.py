@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from litehrnet_cuda.ops.registration import empty_like_map, op, register
+from litehrnet_cuda.ops.registration import empty_like_map, register
 
 
 def conditional_channel_weighting(
@@ -41,7 +41,7 @@ def conditional_channel_weighting(
     Raises:
         RuntimeError: for arguments that do not fit, or if the native library or a kernel for the device is missing.
     """
-    y: list[Tensor] = op("conditional_channel_weighting")(
+    y: list[Tensor] = _op(
         *(list(x), weight1, bias1, weight2, bias2, list(depthwise_weight), list(depthwise_bias)),
         *(list(gate_weight1), list(gate_bias1), list(gate_weight2), list(gate_bias2)),
     )
@@ -52,4 +52,4 @@ def _fake(x: list[Tensor], *_weights: Tensor | list[Tensor]) -> list[Tensor]:
     return [empty_like_map(s, s.shape[1]) for s in x]
 
 
-register("conditional_channel_weighting", _fake)
+_op = register("conditional_channel_weighting", _fake)

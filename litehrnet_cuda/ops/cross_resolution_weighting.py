@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from litehrnet_cuda.ops.registration import empty_like_map, op, register
+from litehrnet_cuda.ops.registration import empty_like_map, register
 
 
 def cross_resolution_weighting(
@@ -30,7 +30,7 @@ def cross_resolution_weighting(
     Raises:
         RuntimeError: for arguments that do not fit, or if the native library or a kernel for the device is missing.
     """
-    y: list[Tensor] = op("cross_resolution_weighting")(list(x), weight1, bias1, weight2, bias2)
+    y: list[Tensor] = _op(list(x), weight1, bias1, weight2, bias2)
     return y
 
 
@@ -38,4 +38,4 @@ def _fake(x: list[Tensor], weight1: Tensor, bias1: Tensor, weight2: Tensor, bias
     return [empty_like_map(s, s.shape[1]) for s in x]
 
 
-register("cross_resolution_weighting", _fake)
+_op = register("cross_resolution_weighting", _fake)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from litehrnet_cuda.ops.registration import empty_like_map, op, register
+from litehrnet_cuda.ops.registration import empty_like_map, register
 
 
 def depthwise_conv(x: Sequence[Tensor], weight: Sequence[Tensor], bias: Sequence[Tensor]) -> list[Tensor]:
@@ -23,7 +23,7 @@ def depthwise_conv(x: Sequence[Tensor], weight: Sequence[Tensor], bias: Sequence
     Raises:
         RuntimeError: for arguments that do not fit, or if the native library or a kernel for the device is missing.
     """
-    y: list[Tensor] = op("depthwise_conv")(list(x), list(weight), list(bias))
+    y: list[Tensor] = _op(list(x), list(weight), list(bias))
     return y
 
 
@@ -31,4 +31,4 @@ def _fake(x: list[Tensor], weight: list[Tensor], bias: list[Tensor]) -> list[Ten
     return [empty_like_map(s, s.shape[1]) for s in x]
 
 
-register("depthwise_conv", _fake)
+_op = register("depthwise_conv", _fake)

@@ -13,7 +13,7 @@ from litehrnet_cuda import _extension
 NAMESPACE = "litehrnet_cuda"
 
 
-def register(name: str, fake: Callable[..., list[Tensor]]) -> None:
+def register(name: str, fake: Callable[..., list[Tensor]]) -> Callable[..., list[Tensor]]:
     """Registers shapes and autocast of an op, if the native library that defines it can be loaded.
 
     Under autocast an op runs in autocast's dtype: kernels accumulate in fp32 whatever the element type, and it is
@@ -22,25 +22,22 @@ def register(name: str, fake: Callable[..., list[Tensor]]) -> None:
     Args:
         name: of the op.
         fake: takes the op's arguments and returns empty outputs of the right shape, dtype, strides and device.
-    """
-    if not _extension.load().ok:
-        return
-    torch.library.register_fake(f"{NAMESPACE}::{name}", fake)
-    for device in ("cuda", "cpu"):
-        _register_autocast(name, device)
 
-
-def op(name: str) -> Callable[..., Any]:
-    """The op of the native library, as a function.
-
-    Raises:
-        RuntimeError: if the library is not there, with the reason.
+    Returns:
+        The op. Without the library, a function that raises RuntimeError with the reason.
     """
     library = _extension.load()
     if not library.ok:
-        raise RuntimeError(f"{name}: the native library of litehrnet_cuda is needed, but {library.reason}")
-    function: Callable[..., Any] = getattr(getattr(torch.ops, NAMESPACE), name).default
-    return function
+
+        def missing(*_args: Any) -> list[Tensor]:
+            raise RuntimeError(f"{name}: the native library of litehrnet_cuda is needed, but {library.reason}")
+
+        return missing
+    op: Callable[..., list[Tensor]] = getattr(getattr(torch.ops, NAMESPACE), name).default
+    torch.library.register_fake(f"{NAMESPACE}::{name}", fake)
+    for device in ("cuda", "cpu"):
+        _register_autocast(name, op, device)
+    return op
 
 
 def empty_like_map(x: Tensor, channels: int) -> Tensor:
@@ -54,11 +51,11 @@ def empty_like_map(x: Tensor, channels: int) -> Tensor:
 _libraries: list[torch.library.Library] = []  # a registration lasts as long as its Library object
 
 
-def _register_autocast(name: str, device: str) -> None:
+def _register_autocast(name: str, op: Callable[..., list[Tensor]], device: str) -> None:
     def autocast(*args: Any) -> Any:
         dtype = torch.get_autocast_dtype(device)
         with torch.amp.autocast(device, enabled=False):
-            return op(name)(*_cast(args, dtype))
+            return op(*_cast(args, dtype))
 
     library = torch.library.Library(NAMESPACE, "IMPL")  # type: ignore[no-untyped-call]
     key = "AutocastCUDA" if device == "cuda" else "AutocastCPU"

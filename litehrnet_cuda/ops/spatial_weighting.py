@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from litehrnet_cuda.ops.registration import empty_like_map, op, register
+from litehrnet_cuda.ops.registration import empty_like_map, register
 
 
 def spatial_weighting(
@@ -35,9 +35,7 @@ def spatial_weighting(
     Raises:
         RuntimeError: for arguments that do not fit, or if the native library or a kernel for the device is missing.
     """
-    y: list[Tensor] = op("spatial_weighting")(
-        list(x), list(kept), list(weight1), list(bias1), list(weight2), list(bias2)
-    )
+    y: list[Tensor] = _op(list(x), list(kept), list(weight1), list(bias1), list(weight2), list(bias2))
     return y
 
 
@@ -52,4 +50,4 @@ def _fake(
     return [empty_like_map(s, s.shape[1] * (2 if kept else 1)) for s in x]
 
 
-register("spatial_weighting", _fake)
+_op = register("spatial_weighting", _fake)

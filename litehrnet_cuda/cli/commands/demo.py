@@ -6,7 +6,7 @@ import argparse
 import os
 import time
 
-from litehrnet_cuda.cli.arguments import at_least_one
+from litehrnet_cuda.cli.arguments import at_least_one, whole_number
 
 TRAIN_IMAGES = 2400
 VAL_IMAGES = 200
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--images", type=at_least_one, default=TRAIN_IMAGES, metavar="N", help="to train with (default: %(default)s)"
     )
     parser.add_argument("--epochs", type=at_least_one, default=EPOCHS, metavar="N", help="(default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of drawings and training (default: %(default)s)")
+    parser.add_argument("--seed", type=whole_number, default=0, help="of drawings and training (default: %(default)s)")
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
 
 
@@ -48,8 +48,10 @@ def run(args: argparse.Namespace) -> int:
     from litehrnet_cuda.engine.run import Recipe, run_training
     from litehrnet_cuda.engine.train import TrainConfig
     from litehrnet_cuda.files import output_folder
+    from litehrnet_cuda.predictors import choose_device
 
     started = time.monotonic()
+    device = choose_device(args.device)
     out = output_folder(args.out)
     people = generate_splits(
         out / "data",
@@ -69,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
             epochs=args.epochs, batch_size=16, learning_rate=4e-3, warm_up_steps=50, decay="cosine", seed=args.seed
         ),
     )
-    files, evaluation = run_training(out, recipe, *people, device=args.device)
+    files, evaluation = run_training(out, recipe, *people, device=device)
     minutes, seconds = divmod(round(time.monotonic() - started), 60)
     print(
         f"AP {evaluation.metrics['AP']:.3f} (AP .5 {evaluation.metrics['AP .5']:.3f}) on {len(people[1].people)} "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from litehrnet_cuda.cli.arguments import DECODER_NAMES, at_least_one, image_size
+from litehrnet_cuda.cli.arguments import DECODER_NAMES, at_least_one, image_size, whole_number
 
 EPILOG = """\
 data
@@ -13,6 +13,7 @@ data
   those names.
 writes
   OUT/model.safetensors  the weights, with the network's name, joints and input size
+  OUT/recipe.json        everything that decided the outcome, beside the data
   OUT/log.jsonl          loss, learning rate and average precision of every epoch
   OUT/metrics.json       average precision on the validation people, in their annotated boxes
   OUT/curve.png          loss and average precision over the steps
@@ -38,8 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--images", type=at_least_one, default=2000, metavar="N", help="generated (default: %(default)s)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=0, metavar="N", help="loader processes (default: 0)")
+    parser.add_argument("--seed", type=whole_number, default=0, help="(default: %(default)s)")
+    parser.add_argument("--workers", type=whole_number, default=0, metavar="N", help="loader processes (default: 0)")
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
 
 
@@ -48,11 +49,12 @@ def run(args: argparse.Namespace) -> int:
     from litehrnet_cuda.engine.run import Recipe, run_training
     from litehrnet_cuda.engine.train import TrainConfig
     from litehrnet_cuda.files import output_folder
+    from litehrnet_cuda.predictors import choose_device
 
     recipe = Recipe(
         model=args.model,
         input_size=args.size,
-        sigma=args.sigma or default_sigma(args.size),
+        sigma=default_sigma(args.size) if args.sigma is None else args.sigma,
         decoder=args.decoder,
         training=TrainConfig(
             epochs=args.epochs,
@@ -63,12 +65,13 @@ def run(args: argparse.Namespace) -> int:
             workers=args.workers,
         ),
     )
+    device = choose_device(args.device)
     out = output_folder(args.out)
     if args.data:
         people = find_coco_splits(args.data)
     else:
         people = generate_splits(out / "data", train_images=args.images, val_images=200, seed=args.seed)
-    files, evaluation = run_training(out, recipe, *people, device=args.device)
+    files, evaluation = run_training(out, recipe, *people, device=device)
     print(f"AP {evaluation.metrics['AP']:.3f} on {len(people[1].people)} people; see {files.folder}")
     return 0
 
