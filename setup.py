@@ -2,7 +2,7 @@
 
 Torch is never imported here: its headers and libtorch are found by path, also from inside pip's isolated build.
 The library uses the libtorch stable ABI and no Python API, so one binary serves every Python and every torch >= 2.10,
-with or without CUDA: the CUDA runtime is inside, and libtorch_cpu is all of torch that it needs.
+with or without CUDA: the CUDA runtime is inside, and of torch it needs what both kinds have.
 
 Environment variables
     LITEHRNET_CUDA_BUILD   auto (default): as much as this machine can: with kernels if there is an nvcc, without them
@@ -45,8 +45,16 @@ from setuptools.command.build_py import build_py
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT / "build_support"))
 
-from cuda_toolkit import DEFAULT_ARCHITECTURES, Toolkit, choose_architectures, compile_command, find_toolkit
-from object_cache import CompilationError, compile_all
+from compilers import (  # noqa: E402
+    DEFAULT_ARCHITECTURES,
+    Toolkit,
+    choose_architectures,
+    find_cxx,
+    find_toolkit,
+    kernel_step,
+    version_of,
+)
+from object_cache import CompilationError, Step, compile_all  # noqa: E402
 
 CORE_SOURCES = ("csrc/core/*.cpp", "csrc/cpu/*.cpp")  # know nothing of torch; CMakeLists.txt builds the same
 CUDA_SOURCES = ("csrc/cuda/*.cu",)  # know nothing of torch either, and CMakeLists.txt builds them too
@@ -74,15 +82,6 @@ def find_torch() -> Path | None:
     probe = "import importlib.util as u; s = u.find_spec('torch'); print(s.origin if s and s.origin else '')"
     run = subprocess.run([sys.executable, "-E", "-c", probe], cwd=ROOT, capture_output=True, text=True, check=False)
     return Path(run.stdout.strip()).parent if run.stdout.strip() else None
-
-
-def find_compiler() -> list[str] | None:
-    """The C++ compiler as the beginning of a command, such as ``["ccache", "g++"]``."""
-    for name in (os.environ.get("CXX"), "c++", "g++", "clang++"):
-        command = shlex.split(name) if name else []
-        if command and shutil.which(command[0]):
-            return command
-    return None
 
 
 def why_no_library(torch: Path | None, compiler: list[str] | None) -> str | None:
@@ -120,14 +119,16 @@ def find_kernels_build() -> tuple[Toolkit | None, list[str], str]:
     if not architectures:
         return None, [], f"nvcc {toolkit.version_text} knows none of the architectures {asked_for}"
     if unknown:
-        say(f"nvcc {toolkit.version_text} does not know {', '.join(unknown)}; compiling for {', '.join(architectures)}.")
+        say(
+            f"nvcc {toolkit.version_text} does not know {', '.join(unknown)}; compiling for {', '.join(architectures)}."
+        )
     return toolkit, architectures, ""
 
 
 if BUILD not in ("auto", "1", "cpu", "0"):
     raise SystemExit(f"LITEHRNET_CUDA_BUILD: expected auto, 1, cpu or 0, got {BUILD!r}")
 TORCH = find_torch()
-COMPILER = find_compiler()
+COMPILER = find_cxx()
 WHY_NOT = why_no_library(TORCH, COMPILER)
 TOOLKIT, ARCHITECTURES, WHY_NO_KERNELS = (None, [], "") if WHY_NOT else find_kernels_build()
 
@@ -148,7 +149,7 @@ def expand(*patterns: str) -> list[str]:
 
 
 class BuildLibrary(build_ext):
-    """Compiles each source with one compiler call and links the objects against libtorch_cpu and the CUDA runtime."""
+    """Compiles each source with one compiler call and links the objects against libtorch and the CUDA runtime."""
 
     def get_ext_filename(self, fullname: str) -> str:
         return fullname.replace(".", "/") + ".so"  # no Python version or ABI in the name: the library has neither
@@ -160,19 +161,19 @@ class BuildLibrary(build_ext):
             say(f"the native library is built without CUDA kernels: {WHY_NO_KERNELS}.")
         else:
             self.compare_with_torch(TOOLKIT)
-        versions = [TOOLKIT.version_text] if TOOLKIT else []
-        versions.append((TORCH / "version.py").read_text(encoding="utf-8"))
-        versions.append(subprocess.run([*COMPILER, "--version"], capture_output=True, text=True, check=False).stdout)
         library = Path(self.get_ext_fullpath(ext.name)).resolve()
         library.parent.mkdir(parents=True, exist_ok=True)
         try:
-            objects = compile_all(self.commands(ext.sources), root=ROOT, include="csrc", identity="\n".join(versions))
+            objects = compile_all(self.steps(ext.sources), root=ROOT, include="csrc")
         except CompilationError as error:
             self.fail(f"{error} does not compile")
-        # The loaded torch provides libtorch_cpu under this name, so no path to it is stored; undefined symbols are
+        # The loaded torch provides its libraries under these names, so no path to them is stored; undefined symbols are
         # found here rather than by the user.
         link = ["-shared", *map(str, objects), f"-L{TORCH / 'lib'}", "-ltorch_cpu", "-Wl,-z,defs"]
         if TOOLKIT is not None:
+            # libtorch is empty, but in a torch with CUDA it depends on libtorch_cuda, and brings within reach what we
+            # refer to weakly there: the current stream.
+            link += ["-Wl,--push-state,--no-as-needed", "-ltorch", "-Wl,--pop-state"]
             # Static, so that the one library needs no CUDA to be imported; hidden, so that it is no one else's runtime.
             folder = [f"-L{TOOLKIT.library}"] if TOOLKIT.library else []
             link += [*folder, "-lcudart_static", "-Wl,--exclude-libs,ALL", "-ldl", "-lrt", "-lpthread"]
@@ -181,8 +182,8 @@ class BuildLibrary(build_ext):
         if subprocess.run(command, cwd=ROOT, check=False).returncode != 0:
             self.fail("the objects do not link")
 
-    def commands(self, sources: list[str]) -> list[list[str]]:
-        """One call of a compiler for each source, the slow ones first."""
+    def steps(self, sources: list[str]) -> list[Step]:
+        """One compilation for each source, the slow ones first."""
         assert TORCH is not None
         assert COMPILER is not None
         debug = enabled("LITEHRNET_CUDA_DEBUG")
@@ -190,24 +191,27 @@ class BuildLibrary(build_ext):
         flags += ["-O0", "-g", "-Werror"] if debug else ["-O3", "-DNDEBUG"]
         if TOOLKIT is not None and TOOLKIT.include is not None:
             flags += ["-isystem", str(TOOLKIT.include)]
-        build_info_flags = [f'-DLITEHRNET_VERSION="{self.distribution.get_version()}"']
+        core_flags = [f'-DLITEHRNET_VERSION="{self.distribution.get_version()}"']
         if TOOLKIT is not None:
-            build_info_flags += [f'-DLITEHRNET_CUDA_VERSION="{TOOLKIT.version_text}"']
-            build_info_flags += [f'-DLITEHRNET_CUDA_ARCHITECTURES="{" ".join(ARCHITECTURES)}"']
+            core_flags += [f'-DLITEHRNET_CUDA_VERSION="{TOOLKIT.version_text}"']
+            core_flags += [f'-DLITEHRNET_CUDA_ARCHITECTURES="{" ".join(ARCHITECTURES)}"']
         torch_flags = ["-isystem", str(TORCH / "include"), "-DTORCH_STABLE_ONLY"]
         torch_flags += [f"-DTORCH_TARGET_VERSION=0x{OLDEST_TORCH[0]:02x}{OLDEST_TORCH[1]:02x}000000000000ULL"]
-        host_compiler = next(word for word in reversed(COMPILER) if not word.startswith("-"))
+        identity = version_of(COMPILER) + (TORCH / "version.py").read_text(encoding="utf-8")
+        identity += TOOLKIT.version_text if TOOLKIT else ""
 
-        core, kernels = expand(*CORE_SOURCES), expand(*CUDA_SOURCES)
-        commands = []
-        for source in sorted(sources, key=lambda source: source not in kernels):
+        kernels, core = expand(*CUDA_SOURCES), expand(*CORE_SOURCES)
+        steps = []
+        for source in sorted(
+            sources, key=lambda source: (source in kernels, (ROOT / source).stat().st_size), reverse=True
+        ):
             if source in kernels:
                 assert TOOLKIT is not None
-                commands.append(compile_command(TOOLKIT, ARCHITECTURES, host_compiler, source, debug=debug))
+                steps.append(kernel_step(TOOLKIT, ARCHITECTURES, COMPILER, source, debug=debug))
             else:
-                special = build_info_flags if source in core else torch_flags
-                commands.append([*COMPILER, *flags, *special, "-c", source])
-        return commands
+                special = core_flags if source in core else torch_flags
+                steps.append(Step((*COMPILER, *flags, *special, "-c", source), identity))
+        return steps
 
     @staticmethod
     def compare_with_torch(toolkit: Toolkit) -> None:
@@ -216,8 +220,8 @@ class BuildLibrary(build_ext):
         cuda = re.search(r"cuda: .*= '(\d+)", (TORCH / "version.py").read_text(encoding="utf-8"))
         if cuda is not None and int(cuda[1]) < toolkit.version[0]:
             say(
-                f"torch is built for CUDA {cuda[1]} and the kernels with {toolkit.version_text}: they need a driver for "
-                f"CUDA {toolkit.version[0]}; to use an older one, name a toolkit of CUDA {cuda[1]} in CUDA_HOME."
+                f"torch is built for CUDA {cuda[1]} and the kernels with {toolkit.version_text}, which needs a driver for "
+                f"CUDA {toolkit.version[0]}; for an older driver, name a toolkit of CUDA {cuda[1]} in CUDA_HOME."
             )
 
     @staticmethod

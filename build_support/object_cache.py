@@ -13,32 +13,42 @@ import subprocess
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
+
+
+class Step(NamedTuple):
+    """One compilation.
+
+    Args:
+        command: ends with ``-c SOURCE``; ``-o`` is added when it runs.
+        identity: what the command does not tell: versions of the compiler and of headers outside the project.
+    """
+
+    command: tuple[str, ...]
+    identity: str
 
 
 class CompilationError(Exception):
     """A compiler failed; it has said why on the standard output."""
 
 
-def compile_all(
-    commands: Sequence[Sequence[str]], *, root: Path, include: str, identity: str
-) -> list[Path]:
-    """Runs each command unless its object is there, ``MAX_JOBS`` at a time.
+def compile_all(steps: Sequence[Step], *, root: Path, include: str) -> list[Path]:
+    """Takes each step unless its object is there, ``MAX_JOBS`` at a time.
 
     Args:
-        commands: each ends with ``-c SOURCE``; ``-o`` is added here.
+        steps: in the order in which they are begun.
         root: where the commands run; objects go to ``build/objects`` below it.
-        include: folder of the headers that sources include in quotes.
-        identity: versions of the compilers and of headers outside the project.
+        include: folder below it of the headers that sources include in quotes.
 
     Returns:
-        the objects in the order of the commands; messages are in ``.log`` files beside them.
+        the objects in the order of the steps.
 
     Raises:
         CompilationError: if a command fails.
     """
-    targets = [_target(command, root, root / include, identity) for command in commands]
+    targets = [_target(step, root, root / include) for step in steps]
     with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS") or os.cpu_count() or 1)) as pool:
-        list(pool.map(lambda command, target: _compile(command, target, root), commands, targets))
+        list(pool.map(lambda step, target: _compile(step.command, target, root), steps, targets))
     return targets
 
 
@@ -47,9 +57,9 @@ def messages(object_file: Path) -> str:
     return object_file.with_suffix(".log").read_text(encoding="utf-8")
 
 
-def _target(command: Sequence[str], root: Path, include: Path, identity: str) -> Path:
-    source = root / command[-1]
-    digest = hashlib.sha256("\0".join([identity, *command]).encode())
+def _target(step: Step, root: Path, include: Path) -> Path:
+    source = root / step.command[-1]
+    digest = hashlib.sha256("\0".join([step.identity, *step.command]).encode())
     for path in _with_included(source, include):
         digest.update(path.read_bytes())
     return root / "build" / "objects" / f"{source.name}-{digest.hexdigest()[:16]}.o"
@@ -73,9 +83,14 @@ def _compile(command: Sequence[str], target: Path, root: Path) -> None:
     print(shlex.join(command), flush=True)
     partial = target.with_suffix(f".{os.getpid()}.o")  # another process may be at the same object
     run = subprocess.run(
-        [*command, "-o", str(partial)], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        [*command, "-o", str(partial)],
+        cwd=root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
     )
-    said = [line for line in run.stdout.splitlines() if not _is_resource_report(line)]
+    said = [line for line in run.stdout.splitlines() if not is_resource_report(line)]
     if said:
         print("\n".join(said), flush=True)
     if run.returncode != 0:
@@ -85,6 +100,6 @@ def _compile(command: Sequence[str], target: Path, root: Path) -> None:
     partial.rename(target)
 
 
-def _is_resource_report(line: str) -> bool:
+def is_resource_report(line: str) -> bool:
     """Lines of ``ptxas -v``, of no interest to one who installs."""
     return line.startswith("ptxas info") or "bytes stack frame" in line

@@ -7,7 +7,7 @@
 int main() {
   const std::string info = litehrnet::build_info();
   int failures = 0;
-  for (const char* part : {"{\"version\": \"", "\"compiler\": \"", "\"cxx_standard\": 201703", "\"cuda_architectures\": []}"}) {
+  for (const char* part : {"{\"version\": \"", "\"compiler\": \"", "\"cxx_standard\": 201703", "\"cuda_version\": null", "\"cuda_architectures\": []}"}) {
     if (info.find(part) == std::string::npos) {
       std::printf("build_info: expected %s in %s\n", part, info.c_str());
       ++failures;

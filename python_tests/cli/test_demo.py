@@ -41,7 +41,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_files_that_the_help_names_are_written_and_no_others(out: Path) -> None:
     named = set(re.findall(r"^  OUT/(\S+) ", demo.EPILOG, re.MULTILINE))
-    assert len(named) == 6
+    assert len(named) == 7
     assert {path.name for path in out.iterdir()} == named
 
 
@@ -55,7 +55,7 @@ def test_the_checkpoint_is_complete(out: Path) -> None:
 def test_metrics_and_log_are_json(out: Path) -> None:
     metrics = json.loads((out / "metrics.json").read_text())
     assert 0 <= metrics["AP"] <= 1
-    _, epoch = map(json.loads, (out / "log.jsonl").read_text().splitlines())
+    (epoch,) = map(json.loads, (out / "log.jsonl").read_text().splitlines())
     assert (epoch["epoch"], epoch["AP"]) == (1, metrics["AP"])
     assert epoch["loss"] > 0
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import cv2
 import pytest
+import torch
 from sample_checkpoints import assert_same
 
 from litehrnet_cuda.cli.commands.train import EPILOG, add_arguments, default_sigma
@@ -40,7 +41,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_files_that_the_help_names_are_written_and_no_others(out: Path) -> None:
     named = set(re.findall(r"^  OUT/(\S+) ", EPILOG, re.MULTILINE))
-    assert len(named) == 5
+    assert len(named) == 6
     assert {path.name for path in out.iterdir()} == named | {"data"}
 
 
@@ -56,8 +57,8 @@ def test_metrics_and_log_are_json(out: Path) -> None:
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["boxes"] == "annotated"
     assert 0 <= metrics["AP"] <= 1
-    header, *epochs = map(json.loads, (out / "log.jsonl").read_text().splitlines())
-    assert header["config"]["batch_size"] == 4
+    assert json.loads((out / "recipe.json").read_text())["training"]["batch_size"] == 4
+    epochs = list(map(json.loads, (out / "log.jsonl").read_text().splitlines()))
     assert [row["epoch"] for row in epochs] == [1]
     assert epochs[0]["AP"] == metrics["AP"]
 
@@ -114,7 +115,7 @@ def test_options_reach_the_training(
     ((recipe, passed),) = recipes
     config = TrainConfig(epochs=7, batch_size=3, learning_rate=0.01, decay="cosine", seed=5, workers=2)
     assert recipe == Recipe("naive_litehrnet_18", (96, 128), 1.5, "udp", training=config)
-    assert passed == {"device": "cpu"}
+    assert passed == {"device": torch.device("cpu")}
     assert capsys.readouterr().out.startswith("AP 0.500 on ")
 
 
@@ -165,6 +166,11 @@ def test_input_errors_are_one_sentence_and_status_2(tmp_path: Path, capsys: pyte
     for arguments, message in (
         (["--data", str(tmp_path / "absent"), "--out", str(tmp_path / "out")], "absent: expected "),
         (["--out", str(tmp_path / "file")], "file: cannot be written"),
+        (["--size", "16x64", "--out", str(tmp_path / "out")], "input_size: expected 32 to 8192 pixels"),
+        (["--sigma", "0", "--out", str(tmp_path / "out")], "sigma: expected a positive number"),
+        (["--model", "litehrnet_19", "--out", str(tmp_path / "out")], "did you mean 'litehrnet_18'?"),
+        (["--device", "gpu", "--out", str(tmp_path / "out")], "device: expected one that can be used here"),
+        (["--batch-size", "1", "--out", str(tmp_path / "out")], "batch_size: expected at least 2, got 1"),
         (["--learning-rate", "-1", "--out", str(tmp_path / "out")], "learning_rate: expected a positive number"),
     ):
         assert main(["train", *arguments]) == 2

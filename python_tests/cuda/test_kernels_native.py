@@ -2,8 +2,8 @@
 
 Results are compared with plain PyTorch in fp64. Following FlashAttention's rule, a kernel may be twice as far from that
 as PyTorch in the kernel's own type, plus one rounding of the largest output, the error that even an exact computation
-has when it stores its result. Nothing exact stands above fp64: there, PyTorch's fp32 error is scaled to fp64's precision, and
-added once more for the reference's own.
+has when it stores its result. Nothing exact stands above fp64: there, PyTorch's fp32 error is scaled to fp64's
+precision, and added once more for the reference's own.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import ctypes
 import math
 from collections.abc import Callable, Iterator, Sequence
 
+import emulation
 import inference_kernels as native
 import numpy as np
 import pytest
@@ -20,7 +21,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import emulation
 from litehrnet_cuda.nn.blocks import ConditionalChannelWeighting
 from litehrnet_cuda.nn.layers import concat_shuffle
 
@@ -38,6 +38,7 @@ SHAPES: dict[str, tuple[list[int], Sizes]] = {
     "ratio_3_and_5": ([5, 9], [(9, 40), (3, 8)]),
     "larger_last": ([6, 6], [(3, 5), (7, 8)]),
     "rounded_scale": ([3, 4], [(82, 4), (2, 4)]),  # 82 = 41 x 2, but PyTorch does not split it evenly
+    "uneven_chunks": ([3, 2, 2], [(41, 39), (401, 4), (21, 5)]),  # planes of spatial weighting's two tiles differ
     "many_channels": ([390, 30], [(4, 4), (2, 2)]),  # beyond the pieces of a row that a lane holds
 }
 SMALL = [name for name in SHAPES if not name.startswith("network")]
@@ -116,8 +117,14 @@ def spatial_reference(x: Sequence[Tensor], matrices: Sequence[Sequence[Tensor]])
 
 
 CASES = [
-    *(pytest.param(name, dtype, 1, 0, id=f"{name}-{str(dtype)[6:]}") for name in SHAPES for dtype in native.DTYPES),
-    *(pytest.param(name, torch.float32, 2, 1, id=f"{name}-batch_2-misaligned") for name in SHAPES),
+    *(
+        pytest.param(name, dtype, 1, 0, id=f"{name}-{str(dtype)[6:]}")
+        for name in ("network_4", *SMALL)
+        for dtype in native.DTYPES
+    ),
+    pytest.param("network_2", torch.float32, 1, 0, id="network_2"),
+    pytest.param("network_3", torch.float32, 2, 0, id="network_3-batch_2"),
+    *(pytest.param(name, torch.float32, 2, 1, id=f"{name}-batch_2-misaligned") for name in ("network_4", *SMALL)),
     pytest.param("odd_3", torch.float32, 9, 0, id="odd_3-batch_9"),
     pytest.param("network_4", torch.float16, 2, 1, id="network_4-float16-batch_2-misaligned"),
     pytest.param("one_branch", torch.bfloat16, 2, 4, id="one_branch-half_aligned"),
@@ -207,13 +214,20 @@ def block_with_random_norms(channels: Sequence[int], random: torch.Generator) ->
     block = ConditionalChannelWeighting([2 * c for c in channels]).double().eval()
     for module in block.modules():
         if isinstance(module, nn.BatchNorm2d):
-            for tensor, low in ((module.weight, 0.5), (module.bias, -0.5), (module.running_mean, -0.5), (module.running_var, 0.5)):
+            for tensor, low in (
+                (module.weight, 0.5),
+                (module.bias, -0.5),
+                (module.running_mean, -0.5),
+                (module.running_var, 0.5),
+            ):
                 assert tensor is not None
                 tensor.data = torch.rand(tensor.shape, generator=random, dtype=torch.float64) + low
     return block
 
 
-def block_parameters(block: ConditionalChannelWeighting) -> tuple[list[Tensor], list[tuple[Tensor, Tensor]], list[list[Tensor]]]:
+def block_parameters(
+    block: ConditionalChannelWeighting,
+) -> tuple[list[Tensor], list[tuple[Tensor, Tensor]], list[list[Tensor]]]:
     weighting = block.cross_resolution_weighting
     matrices = [*folded(weighting.conv1.conv, weighting.conv1.bn), *folded(weighting.conv2.conv, weighting.conv2.bn)]
     depthwise = [folded(layer.conv, layer.bn) for layer in block.depthwise_convs]
@@ -222,7 +236,11 @@ def block_parameters(block: ConditionalChannelWeighting) -> tuple[list[Tensor], 
 
 
 def run_block(
-    library: emulation.Library, block: ConditionalChannelWeighting, x: Sequence[Tensor], dtype: torch.dtype, offset: int = 0
+    library: emulation.Library,
+    block: ConditionalChannelWeighting,
+    x: Sequence[Tensor],
+    dtype: torch.dtype,
+    offset: int = 0,
 ) -> list[Tensor]:
     matrices, depthwise, gates = block_parameters(block)
     return native.Kernels(library, offset).conditional_channel_weighting(
@@ -234,7 +252,9 @@ def run_block(
 
 
 @pytest.mark.parametrize("dtype", native.DTYPES)
-@pytest.mark.parametrize(("name", "batch"), [("network_2", 1), ("network_3", 2), ("network_4", 1), ("overlapping_4", 2)])
+@pytest.mark.parametrize(
+    ("name", "batch"), [("network_2", 1), ("network_3", 2), ("network_4", 1), ("overlapping_4", 2)]
+)
 def test_conditional_channel_weighting(
     library: emulation.Library, random: torch.Generator, name: str, batch: int, dtype: torch.dtype
 ) -> None:
@@ -263,8 +283,8 @@ def test_order_of_threads_changes_nothing(library: emulation.Library, random: to
         assert all(torch.equal(a, b) for a, b in zip(results[0], result, strict=True))
 
 
-@pytest.mark.parametrize("height", [1, 2, 7, 8, 9, 33])
-@pytest.mark.parametrize("width", [1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 17, 47, 48, 49, 200, 383, 384, 385, 800])
+@pytest.mark.parametrize("height", [1, 8, 33])
+@pytest.mark.parametrize("width", [1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 17, 47, 49, 383, 384, 385, 800])
 def test_depthwise_conv_around_vectors_and_tiles(
     library: emulation.Library, random: torch.Generator, height: int, width: int
 ) -> None:
@@ -282,33 +302,58 @@ def test_depthwise_conv_around_vectors_and_tiles(
     assert none == []
 
 
-@pytest.mark.parametrize("batch", [1, 8, 40])
-@pytest.mark.parametrize("name", ["network_4", "network_2", "overlapping_4"])
-def test_weighting_tiles_cover_the_map(library: emulation.Library, name: str, batch: int) -> None:
-    channels, sizes = SHAPES[name]
-    params = native.WeightingParams(branches=len(sizes), batch=batch, hidden=sum(channels) // 8)
+def weighting_tile(
+    library: emulation.Library, channels: Sequence[int], sizes: Sizes, batch: int, hidden: int
+) -> tuple[int, int]:
+    params = native.WeightingParams(branches=len(sizes), batch=batch, hidden=hidden)
     for branch, c, (height, width) in zip(params.branch, channels, sizes, strict=False):
         branch.channels, branch.height, branch.width = c, height, width
     tile = (ctypes.c_int * 2)()
     library.cross_resolution_weighting_tile_size(ctypes.byref(params), 0, tile)
-    rows, columns = tile
+    return tile[0], tile[1]
+
+
+@pytest.mark.parametrize("batch", [1, 8, 40])
+@pytest.mark.parametrize("name", ["network_2", "network_3", "network_4", "overlapping_4"])
+def test_tiles_grow_until_weights_cost_no_more_than_pixels(library: emulation.Library, name: str, batch: int) -> None:
+    channels, sizes = SHAPES[name]
     height, width = sizes[-1]
+    hidden = sum(channels) // 8
+    rows, columns = weighting_tile(library, channels, sizes, batch, hidden)
     assert 1 <= rows <= height
     assert 1 <= columns <= width
     if (name, batch) == ("network_4", 1):
         assert rows * columns == 1  # few positions: as many blocks as there can be
-    if (name, batch) == ("network_4", 40):  # weights then cost at most what pixels cost
+    if batch == 40:
         pixels = sum(c * h * w for c, (h, w) in zip(channels, sizes, strict=True)) / (height * width)
-        assert rows * columns * pixels >= sum(channels) * (sum(channels) // 8)
+        assert rows * columns * pixels >= sum(channels) * hidden
 
 
-@pytest.mark.parametrize("batch", [8, 20])
-def test_tiles_of_several_positions(library: emulation.Library, random: torch.Generator, batch: int) -> None:
-    channels, sizes = [4, 8, 16], [(24, 28), (12, 14), (6, 7)]  # 7 positions a row: tiles at the edge are narrower
-    x = cast(images(random, channels, sizes, batch), torch.float32)
-    matrices = cast(gate_matrices(random, sum(channels), 5), torch.float32)
+@pytest.mark.parametrize(
+    ("channels", "sizes", "batch", "tile"),
+    [
+        pytest.param([4, 8, 16], [(24, 28), (12, 14), (6, 7)], 8, (1, 4), id="part_of_a_row"),
+        pytest.param([4, 8, 16], [(24, 28), (12, 14), (6, 7)], 20, (1, 7), id="one_row"),
+        pytest.param([5, 8], [(10, 6), (5, 3)], 40, (2, 3), id="two_rows"),
+        pytest.param([5, 8], [(9, 7), (5, 3)], 40, (2, 3), id="two_rows-overlapping"),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_tiles_of_several_positions(
+    library: emulation.Library,
+    random: torch.Generator,
+    channels: list[int],
+    sizes: Sizes,
+    batch: int,
+    tile: tuple[int, int],
+    dtype: torch.dtype,
+) -> None:
+    # None of the tiles divides the map: those at its edges have fewer positions.
+    assert weighting_tile(library, channels, sizes, batch, hidden=5) == tile
+    x = cast(images(random, channels, sizes, batch), dtype)
+    matrices = cast(gate_matrices(random, sum(channels), 5), dtype)
     got = native.Kernels(library).cross_resolution_weighting(x, matrices)
-    assert_close(got, lambda t: weighting_reference(cast(x, t), cast(matrices, t)), torch.float32)
+    assert_close(got, lambda t: weighting_reference(cast(x, t), cast(matrices, t)), dtype)
 
 
 def test_empty_batch_launches_nothing(library: emulation.Library, random: torch.Generator) -> None:

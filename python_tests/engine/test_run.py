@@ -8,7 +8,6 @@ from pathlib import Path
 
 import cv2
 import pytest
-from sample_checkpoints import assert_same
 
 from litehrnet_cuda.codecs.heatmap import Decoder
 from litehrnet_cuda.data.coco import CocoKeypoints
@@ -29,7 +28,7 @@ RECIPE = Recipe(
     decoder="udp",
     training=TrainConfig(epochs=2, batch_size=4, seed=3),
 )
-FILES = {"model.safetensors", "log.jsonl", "metrics.json", "curve.png", "predictions.png"}
+FILES = {"model.safetensors", "recipe.json", "log.jsonl", "metrics.json", "curve.png", "predictions.png"}
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +48,7 @@ def outcome(
 def test_the_folder_holds_the_files_and_nothing_else(outcome: tuple[RunFiles, Evaluation]) -> None:
     files, _ = outcome
     assert {path.name for path in files.folder.iterdir()} == FILES
-    named = {files.checkpoint, files.log, files.metrics, files.curve, files.predictions}
+    named = {files.checkpoint, files.recipe, files.log, files.metrics, files.curve, files.predictions}
     assert named == {files.folder / name for name in FILES}
 
 
@@ -83,9 +82,10 @@ def test_metrics_and_log_agree_with_the_evaluation(
 ) -> None:
     files, evaluation = outcome
     assert json.loads(files.metrics.read_text()) == {"boxes": "annotated", **evaluation.metrics}
-    first, *epochs = map(json.loads, files.log.read_text().splitlines())
-    assert first["people"] == len(training_people.people)
-    assert first["config"]["seed"] == 3
+    recipe = json.loads(files.recipe.read_text())
+    assert recipe["training"]["seed"] == 3
+    assert recipe["input_size"] == list(RECIPE.input_size)
+    epochs = list(map(json.loads, files.log.read_text().splitlines()))
     steps = len(training_people.people) // 4
     assert [(row["epoch"], row["step"]) for row in epochs] == [(1, steps), (2, 2 * steps)]
     assert {name: epochs[-1][name] for name in evaluation.metrics} == evaluation.metrics
@@ -106,10 +106,8 @@ def test_equal_recipes_give_equal_networks_to_the_bit(
 ) -> None:
     first, evaluation = outcome
     second, again = run_training(tmp_path, RECIPE, training_people, people, device="cpu", progress=False)
+    assert second.checkpoint.read_bytes() == first.checkpoint.read_bytes()
     weights = read_checkpoint(second.checkpoint)
-    # Tensors rather than bytes of the file: safetensors writes the entries of its header in no fixed order.
-    assert_same(weights, read_checkpoint(first.checkpoint))
-    assert read_metadata(second.checkpoint) == read_metadata(first.checkpoint)
     assert again.results == evaluation.results
     assert second.metrics.read_bytes() == first.metrics.read_bytes()
     assert second.predictions.read_bytes() == first.predictions.read_bytes()
@@ -120,7 +118,7 @@ def test_equal_recipes_give_equal_networks_to_the_bit(
     assert {path.name for path in tmp_path.iterdir()} == FILES
     changed = [name for name, value in read_checkpoint(third.checkpoint).items() if not value.equal(weights[name])]
     assert "backbone.stem.conv1.conv.weight" in changed
-    assert len(third.log.read_text().splitlines()) == 2
+    assert len(third.log.read_text().splitlines()) == 1
 
 
 def test_what_cannot_work_is_said_before_the_training(

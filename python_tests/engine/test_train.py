@@ -159,9 +159,7 @@ def test_log_tells_what_happened(people: CocoKeypoints, tmp_path: Path) -> None:
     history = train(network(), dataset_of(people), config, log_file=log, validate=validate, progress=False)
 
     rows = [json.loads(line) for line in log.read_text().splitlines()]
-    assert rows[0]["config"]["epochs"] == 3
-    assert rows[0]["people"] == len(people.people)
-    assert rows[1:] == history
+    assert rows == history
     steps_per_epoch = len(people.people) // 3
     assert [row["epoch"] for row in history] == [1, 2, 3]
     assert [row["step"] for row in history] == [steps_per_epoch * epoch for epoch in (1, 2, 3)]
@@ -183,9 +181,9 @@ def test_a_loss_that_is_not_finite_stops_the_run(people: CocoKeypoints, tmp_path
     with torch.no_grad():
         next(model.parameters()).fill_(float("nan"))
     log = tmp_path / "log.jsonl"
-    with pytest.raises((RuntimeError, InputError), match="the loss is no longer finite in epoch 1"):
+    with pytest.raises(InputError, match="the loss is no longer finite in epoch 1"):
         train(model, dataset_of(people), TrainConfig(epochs=2, batch_size=4), log_file=log, progress=False)
-    assert len(log.read_text().splitlines()) == 1  # the configuration
+    assert log.read_text() == ""
 
 
 def test_one_person_is_not_enough(people: CocoKeypoints) -> None:

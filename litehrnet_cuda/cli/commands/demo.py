@@ -21,6 +21,7 @@ arguments give equal results on one machine.
 writes
   OUT/data               the drawn people, as a COCO folder
   OUT/model.safetensors  the trained network; try `litehrnet predict IMAGE --checkpoint OUT/model.safetensors --out ...`
+  OUT/recipe.json        everything that decided the outcome, beside the data
   OUT/metrics.json       average precision
   OUT/log.jsonl          loss, learning rate and average precision of every epoch
   OUT/curve.png          the same as a picture

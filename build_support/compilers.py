@@ -1,4 +1,4 @@
-"""Finds the CUDA compiler, decides which GPUs it compiles for, and how; for setup.py and the tests of machine code.
+"""Finds the compilers, and decides for which GPUs kernels are compiled, and how; for setup.py and the tests.
 
 No GPU is asked, nothing is downloaded, and torch is not imported.
 """
@@ -9,11 +9,14 @@ import importlib.util
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from object_cache import Step
 
 OLDEST_NVCC = (12, 0)
 DEFAULT_ARCHITECTURES = "7.5;8.0;8.6;9.0;10.0;12.0+PTX"
@@ -49,6 +52,20 @@ class Toolkit:
     @property
     def version_text(self) -> str:
         return f"{self.version[0]}.{self.version[1]}"
+
+
+def find_cxx() -> list[str] | None:
+    """The C++ compiler as the beginning of a command, such as ``["ccache", "g++"]``."""
+    for name in (os.environ.get("CXX"), "c++", "g++", "clang++"):
+        command = shlex.split(name) if name else []
+        if command and shutil.which(command[0]):
+            return command
+    return None
+
+
+def version_of(compiler: Sequence[str | Path]) -> str:
+    """What a compiler says about itself; two that say the same make the same objects."""
+    return _output(*compiler, "--version")
 
 
 def find_toolkit() -> tuple[Toolkit | None, str]:
@@ -91,7 +108,7 @@ def _compilers() -> Iterator[Path]:
 
 
 def _inspect(nvcc: Path) -> tuple[Toolkit | None, str]:
-    version = re.search(r"release (\d+)\.(\d+)", _output(nvcc, "--version"))
+    version = re.search(r"release (\d+)\.(\d+)", version_of([nvcc]))
     if version is None:
         return None, f"{nvcc} does not run or is no nvcc"
     found = int(version[1]), int(version[2])
@@ -144,7 +161,7 @@ def choose_architectures(asked_for: str, known: frozenset[str]) -> tuple[list[st
     for name, numbers in NAMED_ARCHITECTURES.items():
         asked_for = re.sub(rf"\b{name}\b(\+PTX)?", f"{numbers};", asked_for, flags=re.IGNORECASE)
     for part in filter(None, re.split(r"[;,\s]+", asked_for)):
-        number = re.fullmatch(r"(\d+\.\d)[af]?(\+PTX)?", part)  # 9.0a: the kernels use nothing that 9.0 lacks
+        number = re.fullmatch(r"(\d+\.\d)[af]?(\+PTX)?", part)  # the kernels use nothing that 9.0a adds to 9.0
         if number is None:
             raise ValueError(
                 f"TORCH_CUDA_ARCH_LIST: expected a list such as {DEFAULT_ARCHITECTURES!r}, with numbers or the names "
@@ -160,10 +177,11 @@ def choose_architectures(asked_for: str, known: frozenset[str]) -> tuple[list[st
     return [name + ("+PTX" if chosen[name] else "") for name in ordered], unknown
 
 
-def compile_command(
-    toolkit: Toolkit, architectures: list[str], host_compiler: str, source: str, *, debug: bool
-) -> list[str]:
-    """The call of nvcc that compiles a kernel source; ptxas reports the resources of every kernel."""
+def kernel_step(
+    toolkit: Toolkit, architectures: Sequence[str], cxx: Sequence[str], source: str, *, debug: bool
+) -> Step:
+    """The compilation of a kernel source; ptxas reports the resources of every kernel."""
+    host_compiler = next(word for word in reversed(cxx) if not word.startswith("-"))
     warnings = "-Wall,-Wextra" + (",-Werror" if debug else "")
     command = [str(toolkit.nvcc), "-std=c++17", "-O3", "-Icsrc", "-ccbin", host_compiler]
     command += ["-Xcompiler", f"-fPIC,-fvisibility=hidden,{warnings}", "-Xptxas", "-v"]
@@ -173,4 +191,4 @@ def compile_command(
         number = architecture.removesuffix("+PTX").replace(".", "")
         codes = [f"sm_{number}", f"compute_{number}"] if architecture.endswith("+PTX") else [f"sm_{number}"]
         command += ["-gencode", f"arch=compute_{number},code=[{','.join(codes)}]"]
-    return [*command, "-c", source]
+    return Step((*command, "-c", source), version_of([toolkit.nvcc]) + version_of(cxx))

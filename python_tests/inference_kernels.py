@@ -10,13 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import emulation
 import numpy as np
 import torch
 from torch import Tensor
 
-import emulation
-
-CSRC = Path(__file__).resolve().parents[2] / "csrc"
+CSRC = Path(__file__).resolve().parents[1] / "csrc"
 SOURCES = [
     CSRC / "tests/inference_kernels_entry.cu",
     *(
@@ -58,9 +57,7 @@ DepthwiseBranch = _structure(
     ("x_image_stride x_plane_stride", _STRIDE),
     ("channels height width", _INT),
 )
-DepthwiseParams = _structure(
-    "DepthwiseParams", ("branch", DepthwiseBranch * MAX_BRANCHES), ("branches batch", _INT)
-)
+DepthwiseParams = _structure("DepthwiseParams", ("branch", DepthwiseBranch * MAX_BRANCHES), ("branches batch", _INT))
 SpatialBranch = _structure(
     "SpatialBranch",
     ("x kept out partial_sums w1 b1 w2 b2", _POINTER),
@@ -118,12 +115,12 @@ class Kernels:
         return int(memory.ctypes.data) + offset * size, read
 
     def launch(self, function: str, params: ctypes.Structure, dtype: torch.dtype) -> int:
-        return self.library.call(function, ctypes.byref(params), DTYPES.index(dtype))
+        return int(self.library.call(function, ctypes.byref(params), DTYPES.index(dtype)))
 
     def cross_resolution_weighting(
         self, x: Sequence[Tensor], weights: Sequence[Tensor], *, halves: bool = False
     ) -> list[Tensor]:
-        """`weights` are w1 [R, C], b1, w2 [C, R], b2. With `halves`, the second half of each x's channels is weighted."""
+        """`weights` are w1 [R, C], b1, w2 [C, R], b2. With `halves`, the second half of the channels is weighted."""
         dtype = x[0].dtype
         w1, b1, w2, b2 = weights
         names = ("w1", "b1", "w2_transposed", "b2")

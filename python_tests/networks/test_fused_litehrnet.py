@@ -122,7 +122,10 @@ def test_a_backend_that_cannot_run_is_refused_with_its_reason(monkeypatch: pytes
         with pytest.raises(InputError, match="backend 'cuda' cannot run here: "), use_backend("cuda"):
             pass
         monkeypatch.setenv("LITEHRNET_CUDA_BACKEND", "cuda")
-        with torch.no_grad(), pytest.raises(InputError, match="LITEHRNET_CUDA_BACKEND: backend 'cuda' cannot run here: "):
+        with (
+            torch.no_grad(),
+            pytest.raises(InputError, match="LITEHRNET_CUDA_BACKEND: backend 'cuda' cannot run here: "),
+        ):
             block(x)
 
 

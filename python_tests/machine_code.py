@@ -1,0 +1,251 @@
+"""What nvcc makes of the kernels: resources, 16-byte memory accesses and occupancy, from machine code; no GPU is needed.
+
+    python python_tests/machine_code.py    # prints the table, and rewrites python_tests/cuda/machine_code.json with it
+
+The compiler is the one that setup.py takes, and so are the objects, where it has already compiled for all
+architectures. Reading the code takes NVIDIA's cuobjdump and nvdisasm, of a toolkit or the test requirements.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+TABLE = ROOT / "python_tests" / "cuda" / "machine_code.json"
+sys.path.insert(0, str(ROOT / "build_support"))
+
+import compilers  # noqa: E402
+import object_cache  # noqa: E402
+
+ARCHITECTURES = compilers.DEFAULT_ARCHITECTURES.split(";")
+SOURCES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "csrc" / "cuda").glob("*.cu"))
+
+
+class Limits(NamedTuple):
+    """What a multiprocessor has (CUDA C++ Programming Guide, "Technical Specifications per Compute Capability")."""
+
+    warps: int
+    blocks: int
+    shared_bytes: int
+    shared_granularity: int = 128
+    reserved_bytes: int = 1024  # of shared memory, for each block
+
+
+LIMITS = {
+    "7.5": Limits(32, 16, 64 * 1024, 256, 0),
+    "8.0": Limits(64, 32, 164 * 1024),
+    "8.6": Limits(48, 16, 100 * 1024),
+    "8.9": Limits(48, 24, 100 * 1024),
+    "9.0": Limits(64, 32, 228 * 1024),
+    "10.0": Limits(64, 32, 228 * 1024),
+    "12.0": Limits(48, 24, 100 * 1024),
+}
+REGISTERS = 64 * 1024  # of a multiprocessor, on all of them
+REGISTER_UNIT = 8  # registers per thread are given in eights: 256 for a warp
+SCHEDULERS = 4  # a multiprocessor's quarters, which share neither registers nor warps
+
+
+@dataclass(frozen=True)
+class Code:
+    """A kernel's machine code for one architecture.
+
+    Args:
+        registers: per thread.
+        shared_bytes: static shared memory of a block.
+        stack_bytes: of a thread, in local memory.
+        spill_bytes: stored and loaded because registers ran out.
+        loads_16: instructions that load 16 bytes from global memory.
+        stores_16: instructions that store 16 bytes there.
+    """
+
+    registers: int
+    shared_bytes: int
+    stack_bytes: int
+    spill_bytes: int
+    loads_16: int
+    stores_16: int
+
+
+def occupancy(architecture: str, registers: int, threads: int, shared_bytes: int) -> float:
+    """The share of a multiprocessor's warps that can be resident, in theory.
+
+    Args:
+        architecture: such as ``"9.0"``.
+        registers: per thread.
+        threads: per block.
+        shared_bytes: per block, static and dynamic.
+    """
+    limits = LIMITS[architecture]
+    warps = -(-threads // 32)
+    registers_of_warp = -(-registers // REGISTER_UNIT) * REGISTER_UNIT * 32
+    warps_by_registers = REGISTERS // SCHEDULERS // registers_of_warp * SCHEDULERS
+    shared = shared_bytes + limits.reserved_bytes
+    shared = -(-shared // limits.shared_granularity) * limits.shared_granularity
+    blocks = min(limits.blocks, limits.warps // warps, warps_by_registers // warps)
+    if shared:
+        blocks = min(blocks, limits.shared_bytes // shared)
+    return blocks * warps / limits.warps
+
+
+def find_tool(name: str, toolkit: compilers.Toolkit) -> Path | None:
+    """cuobjdump or nvdisasm: the toolkit's own, a wheel's, or one on the PATH."""
+    folders = [toolkit.nvcc.parent, *(folder / "bin" for folder in compilers.wheel_folders())]
+    for folder in folders:
+        if (folder / name).is_file():
+            return folder / name
+    on_path = shutil.which(name)
+    return Path(on_path) if on_path else None
+
+
+def compile_kernels(toolkit: compilers.Toolkit, cxx: list[str]) -> list[Path]:
+    """Objects of all kernel sources for all architectures, the same that setup.py makes by default."""
+    by_size = sorted(SOURCES, key=lambda source: (ROOT / source).stat().st_size, reverse=True)
+    steps = [compilers.kernel_step(toolkit, ARCHITECTURES, cxx, source, debug=False) for source in by_size]
+    return object_cache.compile_all(steps, root=ROOT, include="csrc")
+
+
+def warnings(object_file: Path) -> list[str]:
+    """What the compilers said beside the reports of resources."""
+    lines = object_cache.messages(object_file).splitlines()
+    return [line for line in lines if not object_cache.is_resource_report(line)]
+
+
+def read(objects: list[Path], cuobjdump: Path) -> dict[str, dict[str, Code]]:
+    """By kernel, such as ``"depthwise_conv_forward_kernel<float>"``, and architecture, such as ``"9.0"``."""
+    table: dict[str, dict[str, Code]] = {}
+    for path in objects:
+        accesses = _wide_accesses(path, cuobjdump)
+        for (kernel, architecture), resources in _resources(object_cache.messages(path)).items():
+            loads, stores = accesses.get((kernel, architecture), (0, 0))
+            row = table.setdefault(_short_name(kernel), {})
+            row[architecture] = Code(**resources, loads_16=loads, stores_16=stores)
+    return {name: table[name] for name in sorted(table)}
+
+
+def _architecture(number: str) -> str:
+    return f"{number[:-1]}.{number[-1]}"
+
+
+def _resources(log: str) -> dict[tuple[str, str], dict[str, int]]:
+    """What ``ptxas -v`` reports, by mangled kernel name and architecture."""
+    found = {}
+    for report in log.split("Compiling entry function")[1:]:
+        head = re.match(r" '(\w+)' for 'sm_(\d+)'", report)
+        used = re.search(r"Used (\d+) registers", report)
+        assert head is not None, report
+        assert used is not None, report
+        shared = re.search(r"(\d+) bytes smem", report)
+        found[head[1], _architecture(head[2])] = {
+            "registers": int(used[1]),
+            "shared_bytes": int(shared[1]) if shared else 0,
+            "stack_bytes": sum(map(int, re.findall(r"(\d+) bytes stack frame", report))),
+            "spill_bytes": sum(map(int, re.findall(r"(\d+) bytes spill (?:stores|loads)", report))),
+        }
+    return found
+
+
+def _wide_accesses(path: Path, cuobjdump: Path) -> dict[tuple[str, str], tuple[int, int]]:
+    """Loads and stores of 16 bytes or more of global memory, by mangled kernel name and architecture."""
+    command = [str(cuobjdump), "-sass", str(path)]
+    text = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False).stdout
+    counts: dict[tuple[str, str], Counter[str]] = {}
+    architecture, current = "", Counter[str]()
+    for line in text.splitlines():
+        if match := re.search(r"arch = sm_(\d+)|Function : (\w+)|\b(LDG|STG)\.\S*\b(?:128|256)\b", line):
+            if match[1]:
+                architecture = _architecture(match[1])
+            elif match[2]:
+                current = counts.setdefault((match[2], architecture), Counter())
+            else:
+                current[match[3]] += 1
+    return {key: (count["LDG"], count["STG"]) for key, count in counts.items()}
+
+
+def _short_name(mangled: str) -> str:
+    """The kernel's name and template arguments, without namespaces and parameters."""
+    full = subprocess.run(["c++filt", mangled], capture_output=True, text=True, check=True).stdout
+    match = re.search(r"(\w+)(<[^(]*>)?\(", full.replace("(anonymous namespace)::", ""))
+    assert match is not None, full
+    arguments = (match[2] or "").replace("__nv_bfloat16", "bfloat16").replace("__half", "half")
+    return match[1] + re.sub(r"\((?:int|bool)\)", "", arguments)
+
+
+def network_launches() -> dict[str, dict[str, int]]:
+    """Threads and dynamic shared memory of the launches that the emulator sees in a network's last stage.
+
+    That is the block of Lite-HRNet at 256x192, batch 1, in all four element types, where each kernel has the most to do.
+    """
+    sys.path.insert(0, str(ROOT / "python_tests" / "cuda"))
+    import emulation
+    import inference_kernels as native
+    import torch
+
+    kernels = native.Kernels(emulation.load(native.SOURCES, includes=[ROOT / "csrc"]))
+    channels, sizes, hidden = [40, 80, 160, 320], [(64, 48), (32, 24), (16, 12), (8, 6)], 75
+    halves = [c // 2 for c in channels]
+    for dtype in native.DTYPES:
+
+        def zeros(*shape: int, dtype: torch.dtype = dtype) -> torch.Tensor:
+            return torch.zeros(shape, dtype=dtype)
+
+        kernels.conditional_channel_weighting(
+            [zeros(1, c, *size) for c, size in zip(channels, sizes, strict=True)],
+            [zeros(hidden // 2, sum(halves)), zeros(hidden // 2), zeros(sum(halves), hidden // 2), zeros(sum(halves))],
+            [(zeros(c, 3, 3), zeros(c)) for c in halves],
+            [[zeros(c // 4, c), zeros(c // 4), zeros(c, c // 4), zeros(c)] for c in halves],
+        )
+    return {
+        _short_name_of_launch(launch["kernel"]): {"threads": launch["threads"], "shared_bytes": launch["shared_bytes"]}
+        for launch in kernels.library.launches()
+    }
+
+
+def _short_name_of_launch(name: str) -> str:
+    match = re.search(r"(\w+_kernel)(<[^(]*>)?", name.replace("(anonymous namespace)::", ""))
+    assert match is not None, name
+    return match[1] + (match[2] or "")
+
+
+def as_json(nvcc: str, table: dict[str, dict[str, Code]]) -> str:
+    """One line for each kernel and architecture."""
+    kernels = []
+    for kernel, rows in table.items():
+        lines = [f"      {json.dumps(name)}: {json.dumps(asdict(rows[name]))}" for name in sorted(rows, key=float)]
+        kernels.append(f"    {json.dumps(kernel)}: {{\n" + ",\n".join(lines) + "\n    }")
+    return f'{{\n  "nvcc": {json.dumps(nvcc)},\n  "kernels": {{\n' + ",\n".join(kernels) + "\n  }\n}\n"
+
+
+def main() -> None:
+    toolkit, reason = compilers.find_toolkit()
+    cxx = compilers.find_cxx()
+    if toolkit is None or cxx is None:
+        raise SystemExit(reason or "no C++ compiler was found")
+    cuobjdump = find_tool("cuobjdump", toolkit)
+    if cuobjdump is None or find_tool("nvdisasm", toolkit) is None:
+        raise SystemExit("cuobjdump or nvdisasm is missing; `pip install nvidia-cuda-cuobjdump nvidia-cuda-nvdisasm`")
+    table = read(compile_kernels(toolkit, cxx), cuobjdump)
+    TABLE.write_text(as_json(toolkit.version_text, table), encoding="utf-8")
+    launches = network_launches()
+    print(f"{'kernel':<62}{'gpu':>5}{'registers':>10}{'spills':>7}{'loads':>6}{'stores':>7}{'threads':>8}{'shared':>7}  occupancy")
+    for kernel, rows in table.items():
+        launch = launches.get(kernel)
+        for architecture in sorted(rows, key=float):
+            code = rows[architecture]
+            line = f"{kernel:<62}{architecture:>5}{code.registers:>10}{code.spill_bytes:>7}{code.loads_16:>6}{code.stores_16:>7}"
+            if launch is not None:
+                shared = code.shared_bytes + launch["shared_bytes"]
+                share = occupancy(architecture, code.registers, launch["threads"], shared)
+                line += f"{launch['threads']:>8}{shared:>7}{share:>10.0%}"
+            print(line)
+
+
+if __name__ == "__main__":
+    main()
