@@ -220,8 +220,8 @@ class BuildLibrary(build_ext):
         cuda = re.search(r"cuda: .*= '(\d+)", (TORCH / "version.py").read_text(encoding="utf-8"))
         if cuda is not None and int(cuda[1]) < toolkit.version[0]:
             say(
-                f"torch is built for CUDA {cuda[1]} and the kernels with {toolkit.version_text}, which needs a driver for "
-                f"CUDA {toolkit.version[0]}; for an older driver, name a toolkit of CUDA {cuda[1]} in CUDA_HOME."
+                f"torch is built for CUDA {cuda[1]} and the kernels with {toolkit.version_text}, which needs a driver "
+                f"for CUDA {toolkit.version[0]}; for an older driver, name a toolkit of CUDA {cuda[1]} in CUDA_HOME."
             )
 
     @staticmethod

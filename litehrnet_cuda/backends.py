@@ -14,13 +14,10 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from litehrnet_cuda import _extension
 from litehrnet_cuda.errors import InputError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 VARIABLE = "LITEHRNET_CUDA_BACKEND"
 _asked_for: ContextVar[str | None] = ContextVar("backend", default=None)
@@ -99,8 +96,8 @@ def use_backend(name: str) -> Iterator[None]:
         _asked_for.reset(token)
 
 
-def select_backend(x: Tensor) -> str:
-    """The backend that fused modules use for tensors like ``x``.
+def select_backend(device_type: str) -> str:
+    """The backend that fused modules use for tensors on a type of device (``"cpu"``, ``"cuda"``, ...).
 
     Raises:
         InputError: if a backend was asked for that cannot run here, or not on the tensor's device.
@@ -110,10 +107,10 @@ def select_backend(x: Tensor) -> str:
         name = os.environ.get(VARIABLE) or "auto"
         _check(name, VARIABLE)
     if name == "auto":
-        return "cuda" if x.is_cuda and can_run_cuda().ok else "reference"
-    device = {"cuda": "cuda", "emulated": "cpu"}.get(name, x.device.type)
-    if x.device.type != device:
-        raise InputError(f"backend {name!r}: expected tensors on {device}, got one on {x.device}")
+        return "cuda" if device_type == "cuda" and can_run_cuda().ok else "reference"
+    expected = {"cuda": "cuda", "emulated": "cpu"}.get(name, device_type)
+    if device_type != expected:
+        raise InputError(f"backend {name!r}: expected tensors on {expected}, got one on {device_type}")
     return name
 
 

@@ -1,6 +1,6 @@
-"""What nvcc makes of the kernels: resources, 16-byte memory accesses and occupancy, from machine code; no GPU is needed.
+"""What nvcc makes of the kernels: resources, 16-byte accesses to memory, and occupancy; no GPU is needed.
 
-    python python_tests/machine_code.py    # prints the table, and rewrites python_tests/cuda/machine_code.json with it
+    python python_tests/machine_code.py    # prints the table, and writes it to python_tests/cuda/machine_code.json
 
 The compiler is the one that setup.py takes, and so are the objects, where it has already compiled for all
 architectures. Reading the code takes NVIDIA's cuobjdump and nvdisasm, of a toolkit or the test requirements.
@@ -9,6 +9,7 @@ architectures. Reading the code takes NVIDIA's cuobjdump and nvdisasm, of a tool
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -170,18 +171,21 @@ def _wide_accesses(path: Path, cuobjdump: Path) -> dict[tuple[str, str], tuple[i
 
 
 def _short_name(mangled: str) -> str:
-    """The kernel's name and template arguments, without namespaces and parameters."""
-    full = subprocess.run(["c++filt", mangled], capture_output=True, text=True, check=True).stdout
-    match = re.search(r"(\w+)(<[^(]*>)?\(", full.replace("(anonymous namespace)::", ""))
-    assert match is not None, full
-    arguments = (match[2] or "").replace("__nv_bfloat16", "bfloat16").replace("__half", "half")
-    return match[1] + re.sub(r"\((?:int|bool)\)", "", arguments)
+    return _shortened(subprocess.run(["c++filt", mangled], capture_output=True, text=True, check=True).stdout)
+
+
+def _shortened(name: str) -> str:
+    """A kernel's name and template arguments, without namespaces and parameters."""
+    match = re.search(r"(\w+_kernel)(?:<([^(]*)>)?", name.replace("(anonymous namespace)::", "").replace("(int)", ""))
+    assert match is not None, name
+    arguments = re.sub(r"\w+::", "", match[2] or "").replace("__nv_bfloat16", "bfloat16").replace("__half", "half")
+    return f"{match[1]}<{arguments}>" if arguments else match[1]
 
 
 def network_launches() -> dict[str, dict[str, int]]:
     """Threads and dynamic shared memory of the launches that the emulator sees in a network's last stage.
 
-    That is the block of Lite-HRNet at 256x192, batch 1, in all four element types, where each kernel has the most to do.
+    That is the block of Lite-HRNet at 256x192, batch 1, in all four element types: each kernel's largest.
     """
     sys.path.insert(0, str(ROOT / "python_tests" / "cuda"))
     import emulation
@@ -203,24 +207,46 @@ def network_launches() -> dict[str, dict[str, int]]:
             [[zeros(c // 4, c), zeros(c // 4), zeros(c, c // 4), zeros(c)] for c in halves],
         )
     return {
-        _short_name_of_launch(launch["kernel"]): {"threads": launch["threads"], "shared_bytes": launch["shared_bytes"]}
+        _shortened(launch["kernel"]): {
+            "threads": math.prod(launch["block"]),
+            "shared_bytes": launch["shared_bytes"],
+        }
         for launch in kernels.library.launches()
     }
 
 
-def _short_name_of_launch(name: str) -> str:
-    match = re.search(r"(\w+_kernel)(<[^(]*>)?", name.replace("(anonymous namespace)::", ""))
-    assert match is not None, name
-    return match[1] + (match[2] or "")
+def as_json(nvcc: str, table: dict[str, dict[str, Code]], launches: dict[str, dict[str, int]]) -> str:
+    """One line for each launch, and one for each kernel and architecture."""
+
+    def block(lines: dict[str, str], indent: str) -> str:
+        inner = ",\n".join(f"{indent}  {json.dumps(key)}: {text}" for key, text in lines.items())
+        return "{\n" + inner + "\n" + indent + "}"
+
+    kernels = {
+        kernel: block({name: json.dumps(asdict(rows[name])) for name in sorted(rows, key=float)}, "    ")
+        for kernel, rows in table.items()
+    }
+    lines = {kernel: json.dumps(launches[kernel]) for kernel in sorted(launches)}
+    return block({"nvcc": json.dumps(nvcc), "launches": block(lines, "  "), "kernels": block(kernels, "  ")}, "") + "\n"
 
 
-def as_json(nvcc: str, table: dict[str, dict[str, Code]]) -> str:
-    """One line for each kernel and architecture."""
-    kernels = []
+def report(table: dict[str, dict[str, Code]], launches: dict[str, dict[str, int]]) -> str:
+    """The table as text, with the occupancy of the network's launches."""
+    columns = "{:<58}{:>6}{:>11}{:>8}{:>7}{:>8}{:>9}{:>14}{:>11}"
+    head = ("kernel", "GPU", "registers", "spills", "loads", "stores", "threads", "shared bytes", "occupancy")
+    lines = [columns.format(*head)]
     for kernel, rows in table.items():
-        lines = [f"      {json.dumps(name)}: {json.dumps(asdict(rows[name]))}" for name in sorted(rows, key=float)]
-        kernels.append(f"    {json.dumps(kernel)}: {{\n" + ",\n".join(lines) + "\n    }")
-    return f'{{\n  "nvcc": {json.dumps(nvcc)},\n  "kernels": {{\n' + ",\n".join(kernels) + "\n  }\n}\n"
+        launch = launches.get(kernel)
+        for name in sorted(rows, key=float):
+            code = rows[name]
+            ends = ["", "", ""]
+            if launch is not None:
+                shared = code.shared_bytes + launch["shared_bytes"]
+                share = occupancy(name, code.registers, launch["threads"], shared)
+                ends = [str(launch["threads"]), str(shared), f"{share:.0%}"]
+            cells = (code.registers, code.spill_bytes, code.loads_16, code.stores_16)
+            lines.append(columns.format(kernel, name, *cells, *ends))
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -232,19 +258,9 @@ def main() -> None:
     if cuobjdump is None or find_tool("nvdisasm", toolkit) is None:
         raise SystemExit("cuobjdump or nvdisasm is missing; `pip install nvidia-cuda-cuobjdump nvidia-cuda-nvdisasm`")
     table = read(compile_kernels(toolkit, cxx), cuobjdump)
-    TABLE.write_text(as_json(toolkit.version_text, table), encoding="utf-8")
     launches = network_launches()
-    print(f"{'kernel':<62}{'gpu':>5}{'registers':>10}{'spills':>7}{'loads':>6}{'stores':>7}{'threads':>8}{'shared':>7}  occupancy")
-    for kernel, rows in table.items():
-        launch = launches.get(kernel)
-        for architecture in sorted(rows, key=float):
-            code = rows[architecture]
-            line = f"{kernel:<62}{architecture:>5}{code.registers:>10}{code.spill_bytes:>7}{code.loads_16:>6}{code.stores_16:>7}"
-            if launch is not None:
-                shared = code.shared_bytes + launch["shared_bytes"]
-                share = occupancy(architecture, code.registers, launch["threads"], shared)
-                line += f"{launch['threads']:>8}{shared:>7}{share:>10.0%}"
-            print(line)
+    TABLE.write_text(as_json(toolkit.version_text, table, launches), encoding="utf-8")
+    print(report(table, launches))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-// cross_resolution_weighting: y_i = x_i * upsample(sigmoid(W2 relu(W1 pool(x) + b1) + b2))_i  for all branches i at once
+// cross_resolution_weighting: y_i = x_i * upsample(sigmoid(W2 relu(W1 pool(x) + b1) + b2))_i, all branches i at once
 //
 // pool(x) is every branch pooled to the last branch's size h x w (adaptive average, PyTorch's windows) and concatenated
 // to C channels; upsample copies the nearest position (PyTorch's rounding). W1 [R, C], W2 [C, R], batch norms folded;
@@ -36,7 +36,7 @@ constexpr int kMaxPositions = 16;  // beyond, the matrices' share of the traffic
 constexpr int kChunk = 4;          // positions that share a weight in registers
 constexpr int kSteps = 3;          // pieces of a row of W1 in flight per lane: 384 channels, above the networks' 300
 constexpr int kManyWeights = 16;   // weights of W2 in flight per thread with one position a block
-constexpr int kFewWeights = 8;     // with more positions, whose sums need the registers
+constexpr int kFewWeights = 6;     // with more positions, whose sums need the registers
 constexpr int kWarps = kThreads / kWarpSize;
 static_assert(kThreads % kWarpSize == 0 && kMaxPositions % kChunk == 0, "whole warps, whole chunks");
 

@@ -24,6 +24,7 @@ constexpr int kSmallThreads =
     64;  // measured in simulation at batch 1: 64 threads with 384 pixels beat 128 with 768 (5.3k to 6.7k cycles)
 constexpr int kLargeThreads =
     128;                         // once there are blocks enough, fewer halo rows and fewer instructions per pixel count
+constexpr int kBlocks = 6;       // a multiprocessor: at most 80 registers, enough for code without spills everywhere
 constexpr int kSmallTile = 384;  // pixels: with 16-byte fp32 vectors 1.5 outputs a thread of kSmallThreads
 constexpr int kLargeTile = 768;
 constexpr int kLargeBatch = 8;             // images from which on the large tile is used
@@ -153,7 +154,8 @@ __device__ void depthwise_conv_tile(const Plan& p, int tile, unsigned char* shar
 }
 
 template <class scalar_t>
-__global__ void __launch_bounds__(kLargeThreads) depthwise_conv_forward_kernel(const __grid_constant__ Plan plan) {
+__global__ void __launch_bounds__(kLargeThreads, kBlocks)
+    depthwise_conv_forward_kernel(const __grid_constant__ Plan plan) {
   depthwise_conv_tile<scalar_t>(plan, static_cast<int>(blockIdx.x), dynamic_shared<unsigned char>());
 }
 

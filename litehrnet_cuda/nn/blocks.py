@@ -124,7 +124,7 @@ class ConditionalChannelWeighting(nn.Module):
             return False
         if torch.is_grad_enabled() and any(t.requires_grad for t in (*x, *self.parameters())):
             return False
-        return select_backend(x[0]) != "reference"
+        return bool(_has_fused_backend(x[0].device.type))
 
     def _forward(self, x: list[Tensor]) -> list[Tensor]:
         if self._can_be_fused(x):
@@ -232,6 +232,12 @@ class ShuffleUnit(nn.Module):
 
     def extra_repr(self) -> str:
         return f"stride={self.stride}"
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _has_fused_backend(device_type: str) -> bool:
+    """What is compiled keeps the backend that was selected when it was compiled."""
+    return select_backend(device_type) != "reference"
 
 
 def _check_even(name: str, channels: int) -> None:
