@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import NamedTuple
@@ -54,7 +54,29 @@ def can_run_cuda() -> Availability:
         return Availability(False, f"torch {torch.__version__} is built without CUDA")
     if not torch.cuda.is_available():
         return Availability(False, "torch finds no CUDA device")
+    capability = torch.cuda.get_device_capability()
+    if not covers(architectures, capability):
+        number = f"{capability[0]}.{capability[1]}"
+        return Availability(
+            False,
+            f"the kernels were built for {', '.join(architectures)}, and {torch.cuda.get_device_name()} is {number}; "
+            f"TORCH_CUDA_ARCH_LIST={number} builds for it",
+        )
     return Availability(True, f"kernels for {', '.join(architectures)}")
+
+
+def covers(architectures: Sequence[str], capability: tuple[int, int]) -> bool:
+    """Whether code for architectures such as ``["8.0", "9.0+PTX"]`` runs on a GPU of a compute capability.
+
+    Machine code runs on later minor versions of its major version, PTX on all later versions.
+    """
+    for architecture in architectures:
+        major, minor = map(int, architecture.removesuffix("+PTX").split("."))
+        if major == capability[0] and minor <= capability[1]:
+            return True
+        if architecture.endswith("+PTX") and (major, minor) <= capability:
+            return True
+    return False
 
 
 def can_run_emulated() -> Availability:

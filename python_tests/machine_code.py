@@ -187,7 +187,6 @@ def network_launches() -> dict[str, dict[str, int]]:
 
     That is the block of Lite-HRNet at 256x192, batch 1, in all four element types: each kernel's largest.
     """
-    sys.path.insert(0, str(ROOT / "python_tests" / "cuda"))
     import emulation
     import inference_kernels as native
     import torch

@@ -32,7 +32,7 @@ def test_architectures_in_pytorchs_notation(asked_for: str, chosen: list[str], u
 
 @pytest.mark.parametrize("asked_for", ["sm_75", "7,5", "7.5+PTY", "Kepler"])
 def test_no_list_of_architectures_is_refused(asked_for: str) -> None:
-    with pytest.raises(ValueError, match="TORCH_CUDA_ARCH_LIST: expected a list such as '7.5;"):
+    with pytest.raises(ValueError, match="TORCH_CUDA_ARCH_LIST: expected a list such as"):
         compilers.choose_architectures(asked_for, KNOWN)
 
 

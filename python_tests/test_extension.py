@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from litehrnet_cuda import __version__, _extension
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
@@ -31,7 +38,57 @@ def test_library_reports_how_it_was_built() -> None:
     assert info["compiler"].split()[0] in ("g++", "clang")
     assert info["cxx_standard"] >= 201703
     assert isinstance(info["debug"], bool)
-    assert info["cuda_architectures"] == []
+    assert isinstance(info["cuda_architectures"], list)
+    assert (info["cuda_version"] is None) is (info["cuda_architectures"] == [])
+
+
+def library_with_kernels() -> Path:
+    if not _extension.load().ok:
+        pytest.skip(f"needs the native library: {_extension.load().reason}")
+    if not (_extension.build_info() or {})["cuda_architectures"]:
+        pytest.skip("needs a native library that was built with an nvcc")
+    return _extension.LIBRARY
+
+
+def operators() -> list[str]:
+    names = [name for name in torch._C._dispatch_get_all_op_names() if name.startswith("litehrnet_cuda::")]
+    return [name for name in names if name != "litehrnet_cuda::build_info"]
+
+
+def test_kernels_are_registered_on_a_torch_without_cuda_too() -> None:
+    library_with_kernels()
+    assert operators()
+    for name in operators():
+        assert torch._C._dispatch_has_kernel_for_dispatch_key(name, "CUDA"), name
+
+
+def test_tensors_on_a_device_without_kernels_are_refused_by_the_dispatcher() -> None:
+    library_with_kernels()
+    # In a process of its own, because tests of emulated kernels register them for the CPU.
+    script = (
+        "import torch; from litehrnet_cuda import functional\n"
+        "functional.depthwise_conv([torch.zeros(1, 4, 8, 8)], [torch.zeros(4, 3, 3)], [torch.zeros(4)])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Could not run 'litehrnet_cuda::depthwise_conv' with arguments from the 'CPU' backend" in done.stderr
+
+
+def test_library_needs_what_every_torch_has() -> None:
+    library = library_with_kernels()
+    if shutil.which("readelf") is None:
+        pytest.skip("needs readelf, of binutils")
+
+    def readelf(option: str) -> str:
+        return subprocess.run(["readelf", option, "-W", library], capture_output=True, text=True, check=True).stdout
+
+    needed = re.findall(r"\(NEEDED\).*\[(.*)\]", readelf("-d"))
+    # Without libtorch.so the current stream, which libtorch_cuda defines, would be out of reach.
+    assert {name for name in needed if "torch" in name} == {"libtorch_cpu.so", "libtorch.so"}
+    assert not [name for name in needed if "cuda" in name]
+    assert "WEAK   DEFAULT  UND aoti_torch_get_current_cuda_stream" in readelf("--dyn-syms")
+    # Our copy of the CUDA runtime is for nobody else.
+    assert not re.search(r"GLOBAL DEFAULT +\d+ cuda", readelf("--dyn-syms"))
 
 
 def test_missing_library_in_a_source_tree_tells_how_to_build_it(elsewhere: Path) -> None:

@@ -13,6 +13,7 @@ import venv
 import zipfile
 from pathlib import Path
 
+import compilers
 import pytest
 
 import litehrnet_cuda
@@ -33,7 +34,8 @@ def setup_patterns(name: str) -> set[str]:
 
 def run(*command: str | Path, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Runs a command with the output of both streams as stdout, away from settings of the tests' own run."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("LITEHRNET_", "PYTHON"))}
+    ours = ("LITEHRNET_", "PYTHON", "TORCH_CUDA_ARCH_LIST")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     return subprocess.run(
         [str(part) for part in command],
         cwd=folder,
@@ -44,16 +46,31 @@ def run(*command: str | Path, folder: Path, **environment: str) -> subprocess.Co
     )
 
 
-def test_setup_and_cmake_build_the_same_sources() -> None:
-    globbed = re.search(r"file\(GLOB CORE_SOURCES CONFIGURE_DEPENDS ([^)]*)\)", CMAKE)
+@pytest.mark.parametrize("name", ["CORE_SOURCES", "CUDA_SOURCES"])
+def test_setup_and_cmake_build_the_same_sources(name: str) -> None:
+    globbed = re.search(rf"file\(GLOB {name} CONFIGURE_DEPENDS ([^)]*)\)", CMAKE)
     assert globbed is not None
-    assert set(globbed[1].split()) == setup_patterns("CORE_SOURCES")
+    assert set(globbed[1].split()) == setup_patterns(name)
 
 
 def test_every_native_source_is_built_exactly_once() -> None:
-    patterns = [*setup_patterns("CORE_SOURCES"), *setup_patterns("TORCH_SOURCES"), "csrc/tests/*_test.cpp"]
-    built = [path for pattern in patterns for path in ROOT.glob(pattern)]
-    assert sorted(built) == sorted((ROOT / "csrc").rglob("*.cpp"))
+    names = ("CORE_SOURCES", "CUDA_SOURCES", "LIBRARY_SOURCES", "ADAPTER_SOURCES")
+    tests = ("csrc/tests/*_test.cpp", "csrc/tests/*_entry.cu")  # the latter by the tests of emulated kernels
+    built = [path for name in names for pattern in setup_patterns(name) for path in ROOT.glob(pattern)]
+    built += [path for pattern in tests for path in ROOT.glob(pattern)]
+    sources = [path for pattern in ("*.cpp", "*.cu") for path in (ROOT / "csrc").rglob(pattern)]
+    assert sorted(built) == sorted(sources)
+
+
+def test_setup_and_cmake_compile_for_the_same_architectures() -> None:
+    listed = re.search(r"set\(CMAKE_CUDA_ARCHITECTURES ([^)]*)\)", CMAKE)
+    assert listed is not None
+    numbers = [number.removesuffix("-real").removesuffix("+PTX").replace(".", "") for number in listed[1].split()]
+    by_setup = compilers.DEFAULT_ARCHITECTURES.split(";")
+    assert numbers == [name.removesuffix("+PTX").replace(".", "") for name in by_setup]
+    # In CMake's notation one without -real has PTX.
+    assert [number.endswith("-real") for number in listed[1].split()] == ["+PTX" not in name for name in by_setup]
+    assert compilers.DEFAULT_ARCHITECTURES in SETUP
 
 
 def test_version_has_one_source() -> None:
@@ -68,6 +85,9 @@ def test_build_requirements_do_not_name_torch() -> None:
     requires = re.search(r"^\[build-system\].*?^requires = \[(.*?)\]", PYPROJECT, re.MULTILINE | re.DOTALL)
     assert requires is not None
     assert "torch" not in requires[1]
+    compiler = ("nvidia-cuda-nvcc", "nvidia-cuda-crt", "nvidia-nvvm", "nvidia-cuda-runtime", "nvidia-cuda-cccl")
+    for wheel in compiler:  # of one release, or the parts do not fit together
+        assert f'"{wheel}==13.0.*; platform_system==' in requires[1]
 
 
 def test_oldest_torch_is_the_same_everywhere() -> None:
@@ -77,12 +97,17 @@ def test_oldest_torch_is_the_same_everywhere() -> None:
 
 
 def test_importing_setup_never_imports_torch() -> None:
-    assert not re.search(r"^\s*(import torch|from torch)", SETUP, re.MULTILINE)
+    for path in (ROOT / "setup.py", *(ROOT / "build_support").glob("*.py")):
+        assert not re.search(r"^\s*(import torch|from torch)", path.read_text(encoding="utf-8"), re.MULTILINE), path
 
 
 def test_readme_documents_the_variables() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for variable in sorted(set(re.findall(r"LITEHRNET_CUDA_[A-Z]+", SETUP))):
+    listed = re.search(r"^Environment variables\n(.*?)^\"\"\"", SETUP, re.MULTILINE | re.DOTALL)
+    assert listed is not None
+    variables = re.findall(r"^    ([A-Z_]+) ", listed[1], re.MULTILINE)
+    assert set(re.findall(r"environ\.get\(\"([A-Z_]+)\"", SETUP)) <= set(variables)
+    for variable in variables:
         assert f"`{variable}`" in readme, variable
 
 
@@ -104,7 +129,24 @@ def test_native_tests_pass(tmp_path: Path) -> None:
 def test_an_unknown_build_mode_is_refused() -> None:
     done = run(sys.executable, "setup.py", "--version", folder=ROOT, LITEHRNET_CUDA_BUILD="yes")
     assert done.returncode != 0
-    assert "LITEHRNET_CUDA_BUILD: expected auto, 1 or 0, got 'yes'" in done.stdout
+    assert "LITEHRNET_CUDA_BUILD: expected auto, 1, cpu or 0, got 'yes'" in done.stdout
+
+
+def test_kernels_that_were_asked_for_and_cannot_be_built_are_an_error(tmp_path: Path) -> None:
+    done = run(sys.executable, "setup.py", "--version", folder=ROOT, LITEHRNET_CUDA_BUILD="1", CUDA_HOME=str(tmp_path))
+    assert done.returncode != 0
+    reason = f"{tmp_path}/bin/nvcc does not run or is no nvcc"
+    assert f"the CUDA kernels cannot be built: {reason}. Or set LITEHRNET_CUDA_BUILD=cpu" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+def test_a_wrong_list_of_architectures_is_an_error() -> None:
+    if compilers.find_toolkit()[0] is None:
+        pytest.skip("needs an nvcc")
+    done = run(sys.executable, "setup.py", "--version", folder=ROOT, TORCH_CUDA_ARCH_LIST="sm_75")
+    assert done.returncode != 0
+    assert "litehrnet_cuda: TORCH_CUDA_ARCH_LIST: expected a list such as '7.5;" in done.stdout
+    assert "Traceback" not in done.stdout
 
 
 def test_an_old_setuptools_is_refused(tmp_path: Path) -> None:
@@ -156,21 +198,45 @@ needs_compiler = pytest.mark.skipif(shutil.which("c++") is None, reason="needs a
 @pytest.mark.slow
 @needs_compiler
 @pytest.mark.parametrize("options", [(), ("--no-build-isolation",)], ids=["isolated", "not_isolated"])
-def test_pip_install_builds_the_library(options: tuple[str, ...], source: Path, tmp_path: Path) -> None:
+def test_pip_install_builds_the_kernels(options: tuple[str, ...], source: Path, tmp_path: Path) -> None:
+    if options and compilers.find_toolkit()[0] is None:
+        pytest.skip("needs an nvcc; only an isolated build brings its own")
     environment = Environment(tmp_path / "venv", with_torch=True)
-    done = environment.install(*options, source, LITEHRNET_CUDA_BUILD="1", LITEHRNET_CUDA_DEBUG="1")
+    # Isolated, the compiler is that of NVIDIA's wheels. Two architectures, because all of them take minutes.
+    toolkit = os.environ.get("CUDA_HOME", "") if options else ""
+    variables = {"LITEHRNET_CUDA_BUILD": "1", "TORCH_CUDA_ARCH_LIST": "8.0 9.0+PTX", "CUDA_HOME": toolkit}
+    done = environment.install(*options, source, **variables)
     assert done.returncode == 0, done.stdout
+    if not options:
+        assert re.search(r"/nvidia/cu13/bin/nvcc .*-c csrc/cuda/", done.stdout)
     report = environment.report()
     assert f"native library     {environment.packages / 'litehrnet_cuda' / '_C.so'}" in report
     assert f"version {litehrnet_cuda.__version__}" in report
+    assert "CUDA architectures: 8.0, 9.0+PTX" in report
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_pip_install_without_nvcc_says_so_once(source: Path, tmp_path: Path) -> None:
+    environment = Environment(tmp_path / "venv", with_torch=True)
+    variables = {"LITEHRNET_CUDA_DEBUG": "1", "CUDA_HOME": str(tmp_path)}
+    done = environment.install("--no-build-isolation", source, **variables)
+    assert done.returncode == 0, done.stdout
+    reason = f"{tmp_path}/bin/nvcc does not run or is no nvcc"
+    assert done.stdout.count(f"the native library is built without CUDA kernels: {reason}.") == 1
+    report = environment.report()
     assert "debug" in report
+    assert "CUDA architectures: none" in report
+    assert "backend cuda       no: the native library was built without CUDA" in report
 
 
 @pytest.mark.slow
 @needs_compiler
 def test_wheel_from_the_source_distribution(source: Path, tmp_path: Path) -> None:
     # `build` without --wheel or --sdist makes the wheel from the source distribution, so both are proven.
-    done = run(sys.executable, "-m", "build", "--no-isolation", "--outdir", tmp_path, source, folder=tmp_path)
+    # The compiler's wheels are no requirement where there is no isolation.
+    options = ("--no-isolation", "--skip-dependency-check", "--outdir", tmp_path)
+    done = run(sys.executable, "-m", "build", *options, source, folder=tmp_path, LITEHRNET_CUDA_BUILD="cpu")
     assert done.returncode == 0, done.stdout
     (wheel,) = tmp_path.glob("*.whl")
     assert re.fullmatch(rf"litehrnet_cuda-{re.escape(litehrnet_cuda.__version__)}-py3-none-linux_\w+\.whl", wheel.name)
@@ -179,7 +245,7 @@ def test_wheel_from_the_source_distribution(source: Path, tmp_path: Path) -> Non
     assert {name.split("/")[0].split("-")[0] for name in names} == {"litehrnet_cuda"}
     modules = {str(path.relative_to(source)) for path in (source / "litehrnet_cuda").rglob("*.py")}
     assert {name for name in names if name.endswith(".py")} == modules
-    assert not [name for name in names if re.search(r"csrc|tests|emulat|\.(cpp|cu|cuh|h|o)$", name)]
+    assert not [name for name in names if re.search(r"csrc|build_support|tests|emulat|\.(cpp|cu|cuh|h|o)$", name)]
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
@@ -224,7 +290,8 @@ def test_without_a_compiler_the_installer_says_what_to_do(source: Path, tmp_path
 @needs_compiler
 def test_a_source_that_does_not_compile_fails_the_install(source: Path, tmp_path: Path) -> None:
     (source / "csrc" / "library.cpp").write_text("not C++\n", encoding="utf-8")
-    done = Environment(tmp_path / "venv", with_torch=True).install("--no-build-isolation", source)
+    environment = Environment(tmp_path / "venv", with_torch=True)
+    done = environment.install("--no-build-isolation", source, LITEHRNET_CUDA_BUILD="cpu")
     assert done.returncode != 0
-    assert "the native library does not compile, see the compiler's messages above" in done.stdout
+    assert "the native library is not built: csrc/library.cpp does not compile, see the compiler's" in done.stdout
     assert "library.cpp:1:1: error" in done.stdout

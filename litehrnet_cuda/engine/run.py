@@ -37,6 +37,7 @@ class Recipe:
         input_size: (width, height) of the crops in pixels.
         sigma: of the target heat maps, in heat-map pixels.
         decoder: used in validation; targets are drawn to suit it: ``"dark"`` needs unbiased ones, ``"udp"`` its own.
+        flip_test: average with the mirrored image in validation, as the official evaluation does.
         augmentation: of the people.
         training: steps, learning rate and so on.
     """
@@ -45,6 +46,7 @@ class Recipe:
     input_size: tuple[int, int] = (192, 256)
     sigma: float = 2.0
     decoder: Decoder = "quarter"
+    flip_test: bool = True
     augmentation: Augmentation = field(default_factory=Augmentation)
     training: TrainConfig = field(default_factory=TrainConfig)
 
@@ -148,6 +150,7 @@ def run_training(
             input_size=recipe.input_size,
             keypoint_set=keypoint_set,
             decoder=recipe.decoder,
+            flip_test=recipe.flip_test,
             device=chosen_device,
         )
         return evaluate(estimator, validation_people, progress=show)
@@ -164,10 +167,14 @@ def run_training(
     )
     save_checkpoint(model, files.checkpoint, metadata)
     # From the file, not from memory, so that what is measured and shown is what the user gets.
-    estimator = PoseEstimator(None, checkpoint=files.checkpoint, decoder=recipe.decoder, device=chosen_device)
+    estimator = PoseEstimator(
+        None, checkpoint=files.checkpoint, decoder=recipe.decoder, flip_test=recipe.flip_test, device=chosen_device
+    )
     evaluation = evaluate(estimator, validation_people, progress=progress)
     with written_whole(files.metrics) as draft:
-        draft.write_text(json.dumps({"boxes": "annotated", **evaluation.metrics}, indent=1) + "\n")
+        draft.write_text(
+            json.dumps({"boxes": "annotated", "flip_test": recipe.flip_test, **evaluation.metrics}, indent=1) + "\n"
+        )
     with written_whole(files.curve) as draft:
         plot_training_curve(history, draft)
     with written_whole(files.predictions) as draft:

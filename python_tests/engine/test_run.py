@@ -66,8 +66,8 @@ def test_what_is_measured_is_the_network_in_the_file(
 ) -> None:
     files, evaluation = outcome
 
-    def results(decoder: Decoder) -> Evaluation:
-        estimator = PoseEstimator(None, checkpoint=files.checkpoint, decoder=decoder, device="cpu")
+    def results(decoder: Decoder, flip_test: bool = True) -> Evaluation:
+        estimator = PoseEstimator(None, checkpoint=files.checkpoint, decoder=decoder, flip_test=flip_test, device="cpu")
         return evaluate(estimator, people, progress=False)
 
     again = results("udp")
@@ -75,13 +75,14 @@ def test_what_is_measured_is_the_network_in_the_file(
     assert again.metrics == evaluation.metrics
     assert len(again.poses) == len(people.people)
     assert results("quarter").results != again.results, "the recipe's decoder matters"
+    assert results("udp", flip_test=False).results != again.results
 
 
 def test_metrics_and_log_agree_with_the_evaluation(
     outcome: tuple[RunFiles, Evaluation], training_people: CocoKeypoints
 ) -> None:
     files, evaluation = outcome
-    assert json.loads(files.metrics.read_text()) == {"boxes": "annotated", **evaluation.metrics}
+    assert json.loads(files.metrics.read_text()) == {"boxes": "annotated", "flip_test": True, **evaluation.metrics}
     recipe = json.loads(files.recipe.read_text())
     assert recipe["training"]["seed"] == 3
     assert recipe["input_size"] == list(RECIPE.input_size)
@@ -132,8 +133,14 @@ def test_what_cannot_work_is_said_before_the_training(
     with pytest.raises(InputError, match="cannot be written"):
         run_training(tmp_path / "file", RECIPE, training_people, people, progress=False)
     with pytest.raises(InputError, match="unknown model 'litehrnet_81'"):
-        run_training(tmp_path / "out", replace(RECIPE, model="litehrnet_81"), training_people, people, progress=False)
-    assert not list((tmp_path / "out").iterdir())
+        replace(RECIPE, model="litehrnet_81")
+    with pytest.raises(InputError, match=r"input_size: expected 32 to 8192 pixels each way, got \(16, 64\)"):
+        replace(RECIPE, input_size=(16, 64))
+    with pytest.raises(InputError, match="sigma: expected a positive number of heat-map pixels, got 0"):
+        replace(RECIPE, sigma=0)
+    with pytest.raises(InputError, match="device: expected one that can be used here"):
+        run_training(tmp_path / "out", RECIPE, training_people, people, device="gpu", progress=False)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_silent_run_prints_nothing(

@@ -143,10 +143,9 @@ class Figure:
             x, y = np.rint(self.joints[k]).astype(int)
             if 0 <= x < width and 0 <= y < height:
                 part = int(labels[y, x]) - (index + 1) * LABELS_PER_PERSON
-                own = 0 < part <= len(PARTS)
-                if own and self._shows(PARTS[part - 1], name):
+                if 0 < part <= len(PARTS) and self._shows(PARTS[part - 1], name):
                     flags[k] = 2
-                elif not (own and self._turned_away(name)):
+                elif not self._turned_away(name):
                     flags[k] = 1
         return flags
 

@@ -14,7 +14,7 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 
 POSES = ("standing", "walking", "running", "sitting", "arms raised", "bending", "squatting", "jumping")
-_POSE_WEIGHTS = (0.42, 0.19, 0.09, 0.09, 0.11, 0.05, 0.02, 0.03)
+_POSE_WEIGHTS = (0.47, 0.20, 0.07, 0.07, 0.12, 0.03, 0.02, 0.02)
 
 
 @dataclass(frozen=True)
@@ -69,17 +69,17 @@ class Skeleton:
 
 
 def sample_body(rng: np.random.Generator) -> Body:
-    """Draws proportions about those of an adult, with a head somewhat larger than life, so that faces are legible."""
+    """Draws proportions as in cartoons, stockier than life and with a larger head, so that small faces are legible."""
     return Body(
-        build=rng.uniform(0.88, 1.22),
-        shoulder=rng.uniform(0.096, 0.116),
-        hip=rng.uniform(0.050, 0.062),
+        build=rng.uniform(1.25, 1.6),
+        shoulder=rng.uniform(0.108, 0.126),
+        hip=rng.uniform(0.060, 0.072),
         torso=rng.uniform(0.275, 0.305),
         upper_arm=rng.uniform(0.150, 0.172),
         forearm=rng.uniform(0.130, 0.150),
         thigh=rng.uniform(0.215, 0.245),
         shin=rng.uniform(0.210, 0.240),
-        head=rng.uniform(0.082, 0.098),
+        head=rng.uniform(0.122, 0.138),
         waist=rng.uniform(0.72, 0.95),
     )
 
@@ -87,15 +87,15 @@ def sample_body(rng: np.random.Generator) -> Body:
 def sample_yaw(rng: np.random.Generator) -> float:
     """Draws where a person faces, in degrees: 0 the camera, 90 the right of the image, 180 away.
 
-    Half face the camera, a third stand in three-quarter view, and the rest sideways or away.
+    Three in five face the camera, a quarter stand in three-quarter view, and the rest sideways or away.
     """
     kind = rng.random()
     sign = 1.0 if rng.random() < 0.5 else -1.0
-    if kind < 0.5:
+    if kind < 0.6:
         return float(np.clip(rng.normal(0, 13), -30, 30))
-    if kind < 0.8:
+    if kind < 0.85:
         return sign * rng.uniform(22, 58)
-    if kind < 0.9:
+    if kind < 0.92:
         return sign * rng.uniform(58, 112)
     return sign * rng.uniform(140, 180)
 

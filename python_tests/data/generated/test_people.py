@@ -87,5 +87,5 @@ def test_every_pose_is_drawn_and_most_people_face_the_camera(rng: np.random.Gene
     assert {sample_pose(rng).name for _ in range(600)} == set(POSES)
     yaw = np.abs([sample_yaw(rng) for _ in range(2000)])
     assert yaw.max() <= 180
-    # 80 % by design; four standard errors of 2000 draws are 3.6 %.
-    assert np.mean(yaw < 58) == pytest.approx(0.8, abs=0.04)
+    # 85 % by design; four standard errors of 2000 draws are 3.2 %.
+    assert np.mean(yaw < 58) == pytest.approx(0.85, abs=0.032)

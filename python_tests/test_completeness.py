@@ -1,0 +1,52 @@
+"""Every operator has all its files, and every such file has its operator."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from litehrnet_cuda import functional
+
+ROOT = Path(__file__).resolve().parents[1]
+SCHEMAS = (ROOT / "csrc" / "library.cpp").read_text(encoding="utf-8")
+OPERATORS = sorted(set(re.findall(r'library\.def\(\s*"(\w+)\(', SCHEMAS)) - {"build_info"})
+FILES = (
+    "csrc/cuda/{}.cu",
+    "csrc/cuda/{}.h",
+    "csrc/ops/{}.cpp",
+    "litehrnet_cuda/ops/{}.py",
+    "litehrnet_cuda/reference/{}.py",
+    "python_tests/ops/test_{}.py",
+    "python_tests/reference/test_{}.py",
+)
+NO_OPERATORS = {"__init__", "registration"}
+
+
+def test_there_are_operators() -> None:
+    assert "conditional_channel_weighting" in OPERATORS
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize("file", FILES)
+def test_operator_has_its_file(operator: str, file: str) -> None:
+    assert (ROOT / file.format(operator)).is_file(), f"expected {file.format(operator)}"
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_file_has_its_operator(file: str) -> None:
+    before, after = Path(file).name.split("{}")
+    names = {path.name.removeprefix(before).removesuffix(after) for path in ROOT.glob(file.format("*"))}
+    assert names - NO_OPERATORS == set(OPERATORS)
+
+
+def test_functional_has_every_operator() -> None:
+    assert sorted(functional.__all__) == OPERATORS
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_adapter_registers_its_operator_for_the_devices_key(operator: str) -> None:
+    adapter = (ROOT / "csrc" / "ops" / f"{operator}.cpp").read_text(encoding="utf-8")
+    assert "STABLE_TORCH_LIBRARY_IMPL(litehrnet_cuda, LITEHRNET_DISPATCH_KEY, library)" in adapter
+    assert f'library.impl("{operator}", TORCH_BOX(&' in adapter
