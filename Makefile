@@ -3,19 +3,21 @@
 PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= torch==2.13.0
+CUDA_TORCH ?= torch==2.14.1
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
-SOURCES := $(shell find litehrnet_cuda csrc -type f ! -name '*.py[co]' ! -name '*.so')
+SOURCES := $(shell find litehrnet_cuda csrc build_support -type f ! -name '*.py[co]' ! -name '*.so')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint clean
+.PHONY: help demo test test-slow lint cuda-load-check clean
 
 help:
 	@echo 'make demo       train, evaluate and predict on generated people; pictures in runs/demo'
 	@echo 'make test       lint, types, and all tests but the slow ones'
 	@echo 'make test-slow  the slow tests: packaging in fresh environments, long training runs'
 	@echo 'make lint       ruff and mypy alone'
+	@echo 'make cuda-load-check  load the native library into a torch with CUDA (downloads gigabytes, needs no GPU)'
 	@echo 'make clean      remove $(VENV), build products and caches; runs/ stays'
 	@echo
 	@echo 'PYTHON=python3.12   the Python that makes $(VENV) (3.10 or newer; now $(PYTHON))'
@@ -36,8 +38,17 @@ lint: $(VENV)/.package
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The library of $(VENV), which was built against a torch for the CPU if CUDA_TORCH is not the same.
+cuda-load-check: $(VENV)/.package $(VENV)-cuda/.torch
+	$(VENV)-cuda/bin/python python_tests/load_check.py $(VENV)/lib/python3.*/site-packages/litehrnet_cuda/_C.so
+
+$(VENV)-cuda/.torch:
+	$(PYTHON) -m venv --clear $(VENV)-cuda
+	$(VENV)-cuda/bin/python -m pip install '$(CUDA_TORCH)'
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-cuda build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find litehrnet_cuda python_tests -name __pycache__ -prune -exec rm -rf {} +
 	find litehrnet_cuda -name '*.so' -delete
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -17,19 +18,35 @@ KERNELS = sorted((CSRC / "cuda").glob("*.cu"))
 ADAPTERS = sorted((CSRC / "ops").glob("*.cpp"))
 
 
-def build(mode: str = "plain", defines: dict[str, object] | None = None, kernels: list[Path] | None = None) -> Path:
-    """A library that registers the ops' kernels for the CPU; the schemas come from the package's own library."""
+def build(
+    mode: str = "plain",
+    *,
+    defines: Mapping[str, object] | None = None,
+    kernels: Sequence[Path] | None = None,
+    adapters: Sequence[Path] | None = None,
+    flags: Sequence[str] = (),
+) -> Path:
+    """A library that registers the ops' kernels for the CPU; the schemas come from the package's own library.
+
+    Args:
+        mode: of `emulation.build`.
+        defines: macros.
+        kernels: replace csrc/cuda/*.cu.
+        adapters: replace csrc/ops/*.cpp.
+        flags: more arguments of the compiler and the linker.
+    """
     torch_folder = Path(torch.__file__).parent
     return emulation.build(
-        [*ADAPTERS, *(kernels or KERNELS)],
+        [*(adapters or ADAPTERS), *(kernels or KERNELS)],
         mode=mode,
         defines=defines,
         includes=[CSRC],
         flags=[
             *("-isystem", str(torch_folder / "include")),
             *("-DTORCH_STABLE_ONLY", "-DTORCH_TARGET_VERSION=0x020a000000000000ULL"),
+            *flags,
         ],
-        link=[f"-L{torch_folder / 'lib'}", "-ltorch_cpu"],
+        link=[f"-L{torch_folder / 'lib'}", "-ltorch_cpu", *flags],
     )
 
 

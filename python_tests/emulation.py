@@ -21,7 +21,6 @@ import fcntl
 import hashlib
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -81,34 +80,37 @@ def _locked(name: str) -> Iterator[None]:
         yield
 
 
-def _compile_all(sources: Sequence[Path], flags: Sequence[str], folder: Path) -> list[Path]:
-    objects = [folder / f"{index}_{source.stem}.o" for index, source in enumerate(sources)]
+def _object(source: Path, flags: Sequence[str], headers: Sequence[Path]) -> Path:
+    """The compiled source; made when it is not there yet. Libraries that differ in one source share the others."""
+    target = CACHE / f"{source.stem}_{_digest([source, *headers], flags)}.o"
+    if not target.exists():
+        with _locked(target.stem):
+            if not target.exists():
+                partial = target.with_suffix(".partial")
+                _run([COMPILER, *flags, "-x", "c++", "-c", source, "-o", partial])
+                partial.rename(target)
+    return target
 
-    def compile_one(source: Path, target: Path) -> None:
-        _run([COMPILER, *flags, "-x", "c++", "-c", source, "-o", target])
 
+def _compile_all(sources: Sequence[Path], flags: Sequence[str], headers: Sequence[Path]) -> list[Path]:
     with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
-        list(pool.map(compile_one, sources, objects))
-    return objects
+        return list(pool.map(lambda source: _object(source, flags, headers), sources))
 
 
 def runtime(mode: str = "plain") -> Path:
     """The emulator's own objects as one archive, to link into a library of kernels; built when it is not there yet."""
     flags = [*COMMON, *RUNTIME_FLAGS[mode], "-fvisibility=hidden", f"-I{EMULATOR / 'include'}"]
-    sources = sorted((EMULATOR / "src").glob("*.cpp"))
-    name = f"runtime_{_digest([*sources, *_headers([EMULATOR])], flags)}"
+    sources, headers = sorted((EMULATOR / "src").glob("*.cpp")), _headers([EMULATOR])
+    name = f"runtime_{_digest([*sources, *headers], flags)}"
     target = CACHE / f"{name}.a"
     if not target.exists():
         with _locked(name):
             if not target.exists():
-                folder = CACHE / name
-                folder.mkdir(exist_ok=True)
-                objects = _compile_all(sources, flags, folder)
-                partial = folder / "runtime.a"
+                objects = _compile_all(sources, flags, headers)
+                partial = target.with_suffix(".partial")
                 partial.unlink(missing_ok=True)
                 _run(["ar", "rcs", partial, *objects])
                 partial.rename(target)
-                shutil.rmtree(folder)
     return target
 
 
@@ -146,17 +148,14 @@ def build(
     if not target.exists():
         with _locked(name):
             if not target.exists():
-                folder = CACHE / name
-                folder.mkdir(exist_ok=True)
-                objects = _compile_all(sources, arguments, folder)
+                objects = _compile_all(sources, arguments, headers)
                 whole: list[str | Path] = ["-Wl,--whole-archive", archive, "-Wl,--no-whole-archive"]
                 sanitizer = ["-fsanitize=address"] if mode == "asan" else []
-                partial = folder / "library.so"
+                partial = target.with_suffix(".partial")
                 _run(
                     [COMPILER, "-shared", *objects, *whole, "-Wl,-Bsymbolic", "-ldl", *sanitizer, *link, "-o", partial]
                 )
                 partial.rename(target)
-                shutil.rmtree(folder)
     return target
 
 

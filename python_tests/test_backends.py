@@ -21,6 +21,7 @@ def test_reference_runs_wherever_torch_does() -> None:
 
 def test_reference_without_torch_keeps_the_import_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)  # makes `import torch` raise ImportError
+    monkeypatch.setattr(_extension, "load", lambda: _extension.Loaded(_extension.LIBRARY, "no torch"))
     reference = backends()["reference"]
     assert not reference.ok
     assert reference.reason.startswith("torch cannot be imported: ")

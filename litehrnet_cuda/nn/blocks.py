@@ -73,6 +73,9 @@ class ConditionalChannelWeighting(nn.Module):
     The second half of every branch's channels passes cross-resolution weighting, depthwise 3x3 and
     spatial weighting; the first half is kept; both are concatenated and shuffled.
 
+    In evaluation mode without gradients the block is one fused op where a backend has it
+    (:func:`litehrnet_cuda.backends.select_backend`); forward hooks on the parts of the block do not run then.
+
     Args:
         in_channels: channels of each branch, all even.
         stride: 1, as in every published network (others cannot be concatenated with the half that is kept).
@@ -96,14 +99,16 @@ class ConditionalChannelWeighting(nn.Module):
         self.cross_resolution_weighting = CrossResolutionWeighting(half, ratio=reduce_ratio)
         self.depthwise_convs = nn.ModuleList(depthwise_conv(c) for c in half)
         self.spatial_weighting = nn.ModuleList(SpatialWeighting(c, ratio=4) for c in half)
-        self._folded: FoldedCache[BlockWeights] = FoldedCache()
+        self._folded: dict[torch.dtype, FoldedCache[BlockWeights]] = {}
 
-    def folded(self) -> BlockWeights:
+    def folded(self, dtype: torch.dtype) -> BlockWeights:
         """The weights as :func:`litehrnet_cuda.functional.conditional_channel_weighting` takes them, after ``x``."""
-        # The compiler folds as part of its graph instead; what it compiled must not depend on what was cached then.
-        return self._fold() if torch.compiler.is_compiling() else self._folded.get(self, self._fold)
+        if torch.compiler.is_compiling():
+            # The compiler folds as part of its graph: what it compiled must not depend on what was cached then.
+            return self._fold(dtype)
+        return self._folded.setdefault(dtype, FoldedCache()).get(self, lambda: self._fold(dtype))
 
-    def _fold(self) -> BlockWeights:
+    def _fold(self, dtype: torch.dtype) -> BlockWeights:
         weighting = self.cross_resolution_weighting
         gates: list[Any] = list(self.spatial_weighting)
         return BlockWeights.of(
@@ -112,26 +117,26 @@ class ConditionalChannelWeighting(nn.Module):
             [fold_batch_norm(conv) for conv in self.depthwise_convs],
             [fold_batch_norm(gate.conv1) for gate in gates],
             [fold_batch_norm(gate.conv2) for gate in gates],
+            dtype,
         )
 
     def _can_be_fused(self, x: list[Tensor]) -> bool:
         """In evaluation mode, without gradients (the fused block has none yet), where a backend has the kernels."""
-        if (
-            self.training
-            or len(x) > MAX_BRANCHES
-            or x[0].dtype != self.cross_resolution_weighting.conv1.conv.weight.dtype
-        ):
+        if self.training or len(x) > MAX_BRANCHES:
             return False
+        device, dtype = x[0].device.type, self.cross_resolution_weighting.conv1.conv.weight.dtype
+        if x[0].dtype != dtype and not torch.is_autocast_enabled(device):
+            return False  # the reference says what is wrong
         if torch.is_grad_enabled() and any(t.requires_grad for t in (*x, *self.parameters())):
             return False
-        return bool(_has_fused_backend(x[0].device.type))
+        return bool(_has_fused_backend(device))
 
     def _forward(self, x: list[Tensor]) -> list[Tensor]:
         if self._can_be_fused(x):
             # Imported here: it loads the native library, which the reference path does without.
             from litehrnet_cuda.functional import conditional_channel_weighting
 
-            return conditional_channel_weighting(x, *self.folded())
+            return conditional_channel_weighting(x, *self.folded(x[0].dtype))
         kept, changed = zip(*(s.chunk(2, dim=1) for s in x), strict=True)
         weighted = self.cross_resolution_weighting(list(changed))
         filtered = [conv(s) for conv, s in zip(self.depthwise_convs, weighted, strict=True)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 import torch
@@ -59,15 +59,20 @@ class BlockWeights(NamedTuple):
         depthwise: Sequence[Pair],
         gate1: Sequence[Pair],
         gate2: Sequence[Pair],
+        dtype: torch.dtype,
     ) -> BlockWeights:
         """From pairs of convolution weight and bias: 1x1 convolutions become matrices, depthwise ones ``[C, 3, 3]``."""
+
+        def typed(tensors: Iterable[Tensor]) -> list[Tensor]:
+            return [tensor.to(dtype) for tensor in tensors]
+
         # The second matrix column by column, as the kernel reads it; then the op needs no copy.
         weight2 = conv2[0].flatten(1).t().contiguous().t()
         return cls(
-            *(conv1[0].flatten(1), conv1[1], weight2, conv2[1]),
-            *([weight.squeeze(1) for weight, _ in depthwise], [bias for _, bias in depthwise]),
-            *([weight.flatten(1) for weight, _ in gate1], [bias for _, bias in gate1]),
-            *([weight.flatten(1) for weight, _ in gate2], [bias for _, bias in gate2]),
+            *(conv1[0].flatten(1).to(dtype), conv1[1].to(dtype), weight2.to(dtype), conv2[1].to(dtype)),
+            *(typed(weight.squeeze(1) for weight, _ in depthwise), typed(bias for _, bias in depthwise)),
+            *(typed(weight.flatten(1) for weight, _ in gate1), typed(bias for _, bias in gate1)),
+            *(typed(weight.flatten(1) for weight, _ in gate2), typed(bias for _, bias in gate2)),
         )
 
 

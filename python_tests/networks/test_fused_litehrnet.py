@@ -138,3 +138,23 @@ def test_network_compiles_into_one_graph_with_fused_blocks(emulator: Any) -> Non
         compiled = torch.compile(block, fullgraph=True, backend="aot_eager")
         for a, b in zip(compiled(list(x)), expected, strict=True):
             torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_autocast_uses_the_fused_block(dtype: torch.dtype, emulator: Any) -> None:
+    block, x = _block()
+    exact = _outputs(block, x, "reference")
+    with torch.no_grad(), torch.autocast("cpu", dtype=dtype), use_backend("emulated"):
+        out = block([s.to(dtype) for s in x])  # as a convolution before it leaves them
+    assert len(emulator.launches()) == 3
+    assert {s.dtype for s in out} == {dtype}
+    # A handful of roundings of the inputs, the weights and the results.
+    error = (torch.cat([s.flatten() for s in out]).float() - exact).abs().max() / exact.abs().max()
+    assert error < 8 * torch.finfo(dtype).eps
+
+
+def test_another_dtype_without_autocast_is_refused_by_the_reference(emulator: Any) -> None:
+    block, x = _block()
+    with torch.no_grad(), use_backend("emulated"), pytest.raises(RuntimeError):
+        block([s.double() for s in x])
+    assert emulator.launches() == []

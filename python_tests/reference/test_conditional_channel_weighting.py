@@ -24,5 +24,5 @@ def test_equals_the_module_with_folded_batch_norms() -> None:
     block.eval()
     x = [torch.randn(2, c, *size, dtype=torch.float64) for c, size in [(8, (13, 9)), (16, (7, 5)), (32, (4, 3))]]
     with torch.no_grad():
-        for a, b in zip(conditional_channel_weighting(x, *block.folded()), block(list(x)), strict=True):
+        for a, b in zip(conditional_channel_weighting(x, *block.folded(torch.float64)), block(list(x)), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
