@@ -5,6 +5,9 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 CUDA_TORCH ?= torch==2.14.1
 
+# Kernels take a minute or two to build and run on GPUs alone: without one they are left out here, not so by `pip install .`.
+export LITEHRNET_CUDA_BUILD ?= $(if $(shell nvidia-smi -L 2>/dev/null),auto,cpu)
+
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
 SOURCES := $(shell find litehrnet_cuda csrc build_support -type f ! -name '*.py[co]' ! -name '*.so')

@@ -21,19 +21,25 @@ import op_cases
 import torch
 from torch import Tensor
 
-from litehrnet_cuda import _extension, functional, reference
+from litehrnet_cuda import _extension, functional
+from litehrnet_cuda.reference.conditional_channel_weighting import conditional_channel_weighting
+from litehrnet_cuda.reference.cross_resolution_weighting import cross_resolution_weighting
+from litehrnet_cuda.reference.depthwise_conv import depthwise_conv
+from litehrnet_cuda.reference.spatial_weighting import spatial_weighting
 
 
 @dataclass(frozen=True)
 class Op:
-    """An op: random arguments after ``x``, from the channels and the maps, and the channels of a map for each of those."""
+    """Its oracle, random arguments after ``x`` from channels and maps, and how many channels of a map make one."""
 
+    reference: Callable[..., list[Tensor]]
     weights: Callable[[list[int], list[Tensor]], list[Any]]
     maps_per_weight: int = 1
 
 
 OPS = {
     "conditional_channel_weighting": Op(
+        conditional_channel_weighting,
         lambda channels, maps: [
             *op_cases.cross_resolution_weights(channels),
             *op_cases.depthwise_weights(channels),
@@ -41,10 +47,13 @@ OPS = {
         ],
         maps_per_weight=2,
     ),
-    "cross_resolution_weighting": Op(lambda channels, maps: list(op_cases.cross_resolution_weights(channels))),
-    "depthwise_conv": Op(lambda channels, maps: list(op_cases.depthwise_weights(channels))),
+    "cross_resolution_weighting": Op(
+        cross_resolution_weighting, lambda channels, maps: list(op_cases.cross_resolution_weights(channels))
+    ),
+    "depthwise_conv": Op(depthwise_conv, lambda channels, maps: list(op_cases.depthwise_weights(channels))),
     "spatial_weighting": Op(
-        lambda channels, maps: [[torch.randn_like(m) for m in maps], *op_cases.gate_weights(channels)]
+        spatial_weighting,
+        lambda channels, maps: [[torch.randn_like(m) for m in maps], *op_cases.gate_weights(channels)],
     ),
 }
 
@@ -77,7 +86,7 @@ def try_op(
     library: emulation.Library, name: str, args: list[Any], dtype: torch.dtype, layout: str, seeds: Sequence[int]
 ) -> None:
     """Raises AssertionError at the first disagreement."""
-    op, oracle = getattr(functional, name), getattr(getattr(reference, name), name)
+    op, oracle = getattr(functional, name), OPS[name].reference
     args = op_cases.cast(args, dtype)
     args[0] = [LAYOUTS[layout](x) for x in args[0]]
     first: list[Tensor] = []
