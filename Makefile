@@ -41,8 +41,9 @@ lint: $(VENV)/.package
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The library of $(VENV), which was built against a torch for the CPU if CUDA_TORCH is not the same.
-cuda-load-check: $(VENV)/.package $(VENV)-cuda/.torch
+# The library is built with its kernels against the torch of $(VENV), and loaded into another one.
+cuda-load-check: $(VENV)/.dependencies $(VENV)-cuda/.torch
+	LITEHRNET_CUDA_BUILD=1 $(PIP) install --quiet --no-index --no-deps --no-build-isolation --force-reinstall .
 	$(VENV)-cuda/bin/python python_tests/load_check.py $(VENV)/lib/python3.*/site-packages/litehrnet_cuda/_C.so
 
 $(VENV)-cuda/.torch:

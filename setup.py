@@ -104,11 +104,17 @@ def why_no_library(torch: Path | None, compiler: list[str] | None) -> str | None
     return None
 
 
+def cuda_of(torch: Path) -> int | None:
+    """The major version of the CUDA that a torch is built for."""
+    found = re.search(r"^cuda\b.*= '(\d+)", (torch / "version.py").read_text(encoding="utf-8"), re.MULTILINE)
+    return int(found[1]) if found else None
+
+
 def find_kernels_build() -> tuple[Toolkit | None, list[str], str]:
     """The CUDA compiler with the architectures to compile for, or why kernels are left out."""
     if BUILD == "cpu":
         return None, [], "LITEHRNET_CUDA_BUILD=cpu asked to leave them out"
-    toolkit, reason = find_toolkit()
+    toolkit, reason = find_toolkit(TORCH_CUDA)
     if toolkit is None:
         return None, [], reason
     asked_for = os.environ.get("TORCH_CUDA_ARCH_LIST") or DEFAULT_ARCHITECTURES
@@ -128,6 +134,7 @@ def find_kernels_build() -> tuple[Toolkit | None, list[str], str]:
 if BUILD not in ("auto", "1", "cpu", "0"):
     raise SystemExit(f"LITEHRNET_CUDA_BUILD: expected auto, 1, cpu or 0, got {BUILD!r}")
 TORCH = find_torch()
+TORCH_CUDA = cuda_of(TORCH) if TORCH else None
 COMPILER = find_cxx()
 WHY_NOT = why_no_library(TORCH, COMPILER)
 TOOLKIT, ARCHITECTURES, WHY_NO_KERNELS = (None, [], "") if WHY_NOT else find_kernels_build()
@@ -159,8 +166,11 @@ class BuildLibrary(build_ext):
         assert COMPILER is not None
         if TOOLKIT is None:
             say(f"the native library is built without CUDA kernels: {WHY_NO_KERNELS}.")
-        else:
-            self.compare_with_torch(TOOLKIT)
+        elif TORCH_CUDA is not None and TORCH_CUDA < TOOLKIT.version[0]:
+            say(
+                f"torch is built for CUDA {TORCH_CUDA} and the kernels with {TOOLKIT.version_text}, which needs a "
+                f"driver for CUDA {TOOLKIT.version[0]}; for an older one, name CUDA {TORCH_CUDA} in CUDA_HOME."
+            )
         library = Path(self.get_ext_fullpath(ext.name)).resolve()
         library.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -212,17 +222,6 @@ class BuildLibrary(build_ext):
                 special = core_flags if source in core else torch_flags
                 steps.append(Step((*COMPILER, *flags, *special, "-c", source), identity))
         return steps
-
-    @staticmethod
-    def compare_with_torch(toolkit: Toolkit) -> None:
-        """A driver that is new enough for torch may be too old for our runtime."""
-        assert TORCH is not None
-        cuda = re.search(r"cuda: .*= '(\d+)", (TORCH / "version.py").read_text(encoding="utf-8"))
-        if cuda is not None and int(cuda[1]) < toolkit.version[0]:
-            say(
-                f"torch is built for CUDA {cuda[1]} and the kernels with {toolkit.version_text}, which needs a driver "
-                f"for CUDA {toolkit.version[0]}; for an older driver, name a toolkit of CUDA {cuda[1]} in CUDA_HOME."
-            )
 
     @staticmethod
     def fail(what: str) -> None:

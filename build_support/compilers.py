@@ -68,22 +68,30 @@ def version_of(compiler: Sequence[str | Path]) -> str:
     return _output(*compiler, "--version")
 
 
-def find_toolkit() -> tuple[Toolkit | None, str]:
-    """The first usable toolkit, and where none is, why not and what to do.
+def find_toolkit(preferred: int | None = None) -> tuple[Toolkit | None, str]:
+    """A usable toolkit, or None with the reason and what to do.
 
     Looks at ``CUDA_HOME``, which alone counts where it is set; then at NVIDIA's wheels, which pip installs into an
-    isolated build; then at the PATH and /usr/local/cuda.
+    isolated build; then at the PATH and /usr/local/cuda. The first one is taken, unless a later one is of the preferred
+    major version.
+
+    Args:
+        preferred: the major version of torch's CUDA, whose driver the machine is sure to have.
     """
+    first = None
     reason = (
         "no nvcc was found; install the CUDA toolkit and name its folder in CUDA_HOME, "
         "or `pip install nvidia-cuda-nvcc nvidia-cuda-crt nvidia-nvvm nvidia-cuda-runtime nvidia-cuda-cccl`"
     )
     for nvcc in _compilers():
         toolkit, problem = _inspect(nvcc)
-        if toolkit is not None:
+        if toolkit is None:
+            reason = problem
+        elif preferred is None or toolkit.version[0] == preferred:
             return toolkit, ""
-        reason = problem
-    return None, reason
+        else:
+            first = first or toolkit
+    return first, "" if first else reason
 
 
 def wheel_folders() -> Iterator[Path]:

@@ -17,6 +17,9 @@ CSRC = ROOT / "csrc"
 KERNELS = sorted((CSRC / "cuda").glob("*.cu"))
 ADAPTERS = sorted((CSRC / "ops").glob("*.cpp"))
 
+# UndefinedBehaviorSanitizer, which mode "asan" takes as well; types at run time would need those of torch's library.
+UNDEFINED = ("-fsanitize=undefined", "-fno-sanitize=vptr", "-fno-sanitize-recover=undefined")
+
 
 def build(
     mode: str = "plain",

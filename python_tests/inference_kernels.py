@@ -84,25 +84,28 @@ class Kernels:
 
     Args:
         library: from `emulation.load(SOURCES, ...)`.
-        offset: elements by which every image tensor is shifted off its 256-byte alignment.
+        offset: elements by which feature maps are shifted off their 256-byte alignment.
+        shifted: which of them.
     """
 
-    def __init__(self, library: emulation.Library, offset: int = 0) -> None:
+    def __init__(
+        self, library: emulation.Library, offset: int = 0, shifted: Sequence[str] = ("x", "kept", "y", "out")
+    ) -> None:
         self.library = library
-        self.offset = offset
+        self.offsets = {name: offset for name in shifted}
         self._keep: list[Any] = []
 
-    def put(self, tensor: Tensor, name: str, offset: int = 0) -> int:
+    def put(self, tensor: Tensor, name: str) -> int:
         """The address of a copy."""
-        size = tensor.element_size()
+        size, offset = tensor.element_size(), self.offsets.get(name, 0)
         shifted = torch.cat([torch.zeros(offset, dtype=tensor.dtype), tensor.detach().contiguous().flatten()])
         memory = self.library.copy(shifted.view(torch.uint8).numpy(), name)
         self._keep.append(memory)
         return int(memory.ctypes.data) + offset * size
 
-    def room(self, shape: Sequence[int], dtype: torch.dtype, name: str, offset: int = 0) -> tuple[int, Any]:
+    def room(self, shape: Sequence[int], dtype: torch.dtype, name: str) -> tuple[int, Any]:
         """The address of memory without a value, and a function that reads it as a tensor."""
-        size = torch.empty((), dtype=dtype).element_size()
+        size, offset = torch.empty((), dtype=dtype).element_size(), self.offsets.get(name, 0)
         count = int(np.prod(shape))
         memory = self.library.empty((count + offset) * size, np.uint8, name)
         self._keep.append(memory)
@@ -131,9 +134,9 @@ class Kernels:
             n, c, height, width = tensor.shape
             plane, used = height * width, c // 2 if halves else c
             size = tensor.element_size()
-            branch.x = self.put(tensor, "x", self.offset) + (c - used) * plane * size
+            branch.x = self.put(tensor, "x") + (c - used) * plane * size
             branch.x_image_stride, branch.x_plane_stride = c * plane, plane
-            branch.y, read = self.room((n, used, height, width), dtype, "y", self.offset)
+            branch.y, read = self.room((n, used, height, width), dtype, "y")
             branch.y_image_stride, branch.y_plane_stride = used * plane, plane
             branch.channels, branch.height, branch.width = used, height, width
             reads.append(read)
@@ -149,9 +152,9 @@ class Kernels:
         reads, sums = [], []
         for branch, tensor, w, b in zip(params.branch, x, weight, bias, strict=False):
             n, c, height, width = tensor.shape
-            branch.x = self.put(tensor, "x", self.offset)
+            branch.x = self.put(tensor, "x")
             branch.weight, branch.bias = self.put(w, "weight"), self.put(b, "bias")
-            branch.y, read = self.room(tensor.shape, dtype, "y", self.offset)
+            branch.y, read = self.room(tensor.shape, dtype, "y")
             reads.append(read)
             if with_sums:
                 tiles = self.library.depthwise_conv_tile_count(n, height, width)
@@ -176,15 +179,15 @@ class Kernels:
         reads = []
         for i, (branch, tensor, matrices) in enumerate(zip(params.branch, x, weights, strict=False)):
             n, c, height, width = tensor.shape
-            branch.x = self.put(tensor, "x", self.offset)
+            branch.x = self.put(tensor, "x")
             branch.x_image_stride, branch.x_plane_stride = c * height * width, height * width
             if kept is not None:
-                branch.kept = self.put(kept[i], "kept", self.offset)
+                branch.kept = self.put(kept[i], "kept")
                 branch.kept_image_stride, branch.kept_plane_stride = kept[i].stride(0), kept[i].stride(1)
             if partial_sums is not None:
                 branch.partial_sums, branch.tiles = self.put(partial_sums[i], "partial_sums"), partial_sums[i].shape[2]
             shape = (n, c if kept is None else 2 * c, height, width)
-            branch.out, read = self.room(shape, dtype, "out", self.offset)
+            branch.out, read = self.room(shape, dtype, "out")
             reads.append(read)
             for name, matrix in zip(("w1", "b1", "w2", "b2"), matrices, strict=True):
                 setattr(branch, name, self.put(matrix, name))
@@ -208,9 +211,9 @@ class Kernels:
         reads = []
         for branch, tensor, filters, gate in zip(params.branch, x, depthwise, gates, strict=False):
             _, c, height, width = tensor.shape
-            branch.x = self.put(tensor, "x", self.offset)
+            branch.x = self.put(tensor, "x")
             branch.x_image_stride, branch.x_plane_stride = c * height * width, height * width
-            branch.out, read = self.room(tensor.shape, dtype, "out", self.offset)
+            branch.out, read = self.room(tensor.shape, dtype, "out")
             reads.append(read)
             branch.depthwise_weight = self.put(filters[0], "depthwise_weight")
             branch.depthwise_bias = self.put(filters[1], "depthwise_bias")

@@ -37,7 +37,8 @@ class Mutant:
         return path
 
 
-RACE, BOUNDS, UNINITIALISED, MISALIGNED = "race", "out of bounds", "uninitialised read", "misaligned"
+RACE, BOUNDS, UNINITIALISED = "race", "out of bounds", "uninitialised read"
+MISALIGNED = "misaligned access"
 WRONG = "wrong result"
 
 _WEIGHTING = "cuda/cross_resolution_weighting.cu"
@@ -63,7 +64,7 @@ KERNEL_MUTANTS = [
         _WEIGHTING,
         "if (task.first_piece == 0 && task.in_channels)",
         "if (task.first_piece == 0)",
-        RACE,
+        BOUNDS,
     ),
     Mutant(
         "weighting_no_mask_at_the_right_edge",
@@ -77,10 +78,14 @@ KERNEL_MUTANTS = [
         _WEIGHTING,
         "if (position0 + q < p.positions) gates[",
         "gates[",
-        BOUNDS,
+        RACE,
     ),
     Mutant(
-        "weighting_windows_swapped", _WEIGHTING, "weighting ? nearest_span(row,", "!weighting ? nearest_span(row,", WRONG
+        "weighting_windows_swapped",
+        _WEIGHTING,
+        "weighting ? nearest_span(row,",
+        "!weighting ? nearest_span(row,",
+        WRONG,
     ),
     Mutant("weighting_window_end", _WEIGHTING, "y.end - y.begin,", "y.end - y.begin - 1,", WRONG),
     Mutant(
@@ -99,7 +104,18 @@ KERNEL_MUTANTS = [
     ),
     Mutant("weighting_no_relu", _WEIGHTING, "value > 0 ? value : 0;", "value;", WRONG),
     Mutant(
-        "weighting_row_beyond_its_first_pieces", _WEIGHTING, "if (first > 0) row.load(", "if (first < 0) row.load(", WRONG
+        "weighting_row_beyond_its_first_pieces",
+        _WEIGHTING,
+        "if (first > 0) row.load(",
+        "if (first < 0) row.load(",
+        WRONG,
+    ),
+    Mutant(
+        "weighting_vectors_where_y_is_not_aligned",
+        _WEIGHTING,
+        "!is_aligned(r.y, size, r.y_image_stride, r.y_plane_stride, s.vec * size))",
+        "false)",
+        MISALIGNED,
     ),
     Mutant("depthwise_barrier_rows", _DEPTHWISE, "__syncthreads();  // the input", "// the input", RACE),
     Mutant("depthwise_barrier_sums", _DEPTHWISE, "__syncthreads();  // the warps'", "// the warps'", RACE),
@@ -129,9 +145,9 @@ KERNEL_MUTANTS = [
         "lanes_sum(sum, kWarpSize)",
         WRONG,
     ),
-    Mutant("depthwise_no_scalar_tail", _DEPTHWISE, "(r.width % s.vec != 0 || ", "(", WRONG),
+    Mutant("depthwise_no_scalar_tail", _DEPTHWISE, "(r.width % s.vec != 0 ||", "(r.width < s.vec ||", WRONG),
     Mutant(
-        "depthwise_vectors_where_not_aligned",
+        "depthwise_vectors_where_x_is_not_aligned",
         _DEPTHWISE,
         "!is_aligned(r.x, size, r.x_image_stride, r.x_plane_stride, s.vec * size)",
         "false",
@@ -141,14 +157,22 @@ KERNEL_MUTANTS = [
     Mutant("spatial_barrier_hidden", _SPATIAL, "__syncthreads();  // hidden", "// hidden", RACE),
     Mutant("spatial_barrier_gates", _SPATIAL, "__syncthreads();  // gates", "// gates", RACE),
     Mutant("spatial_gate_of_another_plane", _SPATIAL, "factor = gate[channel];", "factor = gate[channel ^ 1];", WRONG),
-    Mutant("spatial_halves_swapped", _SPATIAL, "interleave ? out + pixels : out;", "out;", RACE),
+    Mutant("spatial_halves_swapped", _SPATIAL, "interleave ? out + pixels : out;", "out;", WRONG),
     Mutant("spatial_partial_sum_forgotten", _SPATIAL, "first + u < r.tiles ?", "first + u + 1 < r.tiles ?", WRONG),
     Mutant(
-        "spatial_last_chunk_not_cut", _SPATIAL, "if (item < items && pixel0 + pixel < pixels)", "if (item < items)", RACE
+        "spatial_last_chunk_not_cut",
+        _SPATIAL,
+        "if (item < items && pixel0 + pixel < pixels)",
+        "if (item < items)",
+        RACE,
     ),
     Mutant("spatial_second_round_not_requested", _SPATIAL, "if (first != thread) request_gated(first);", "", WRONG),
-    Mutant("spatial_no_padding", _SPATIAL, "i < round_up(r.channels, kVectorPad); i += kThreads", "false;", UNINITIALISED),
-    Mutant("spatial_rows_of_the_first_group", _SPATIAL, "row2.load(w2 + (channel0 + slot)", "row2.load(w2 + slot", WRONG),
+    Mutant(
+        "spatial_no_padding", _SPATIAL, "i < round_up(r.channels, kVectorPad); i += kThreads", "false;", UNINITIALISED
+    ),
+    Mutant(
+        "spatial_rows_of_the_first_group", _SPATIAL, "row2.load(w2 + (channel0 + slot)", "row2.load(w2 + slot", WRONG
+    ),
     Mutant(
         "spatial_vectors_where_kept_is_not_aligned",
         _SPATIAL,
@@ -156,10 +180,18 @@ KERNEL_MUTANTS = [
         "",
         MISALIGNED,
     ),
-    Mutant("spatial_sums_of_the_first_image", _SPATIAL, "static_cast<std::int64_t>(image) * r.channels * r.tiles", "0", WRONG),
+    Mutant(
+        "spatial_sums_of_the_first_image",
+        _SPATIAL,
+        "static_cast<std::int64_t>(image) * r.channels * r.tiles",
+        "0",
+        WRONG,
+    ),
     Mutant("block_weights_the_first_half", _BLOCK, "r.channels * r.x_plane_stride *", "0 *", WRONG),
     Mutant("block_sums_of_the_first_tile", _BLOCK, "third.tiles = workspace.tiles[b];", "third.tiles = 1;", WRONG),
-    Mutant("block_workspace_too_small", _BLOCK, "w.bytes += round_up(bytes, ", "w.bytes += round_up(bytes / 2, ", BOUNDS),
+    Mutant(
+        "block_workspace_too_small", _BLOCK, "w.bytes += round_up(bytes, ", "w.bytes += round_up(bytes / 2, ", BOUNDS
+    ),
 ]
 
 ADDRESS = "AddressSanitizer"
@@ -177,8 +209,20 @@ ADAPTER_MUTANTS = [
         "checked_parameter(kOp",
         WRONG,
     ),
-    Mutant("adapter_another_memory_format", _ADAPTER, "in_format_of(outputs[i], x[i])", "outputs[i]", "another memory format"),
-    Mutant("adapter_lets_go_of_copies", _ADAPTER, "held.push_back(std::move(tensor));\n    return held.back()", "return tensor", ADDRESS),
+    Mutant(
+        "adapter_another_memory_format",
+        _ADAPTER,
+        "in_format_of(outputs[i], x[i])",
+        "outputs[i]",
+        "another memory format",
+    ),
+    Mutant(
+        "adapter_lets_go_of_copies",
+        _ADAPTER,
+        "held.push_back(std::move(tensor));\n    return held.back()",
+        "return tensor",
+        ADDRESS,
+    ),
     Mutant(
         "adapter_kept_half_from_the_wrong_place",
         "ops/spatial_weighting.cpp",
@@ -186,5 +230,11 @@ ADAPTER_MUTANTS = [
         "branch.kept = input.const_data_ptr();",
         WRONG,
     ),
-    Mutant("adapter_workspace_too_small", _ADAPTER, "workspace_bytes(params, dtype))};", "workspace_bytes(params, dtype)) - 256};", ADDRESS),
+    Mutant(
+        "adapter_workspace_too_small",
+        _ADAPTER,
+        "workspace_bytes(params, dtype))};",
+        "workspace_bytes(params, dtype)) - 256};",
+        ADDRESS,
+    ),
 ]

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+
+from litehrnet_cuda.reference.conditional_channel_weighting import conditional_channel_weighting
+from litehrnet_cuda.reference.cross_resolution_weighting import cross_resolution_weighting
+from litehrnet_cuda.reference.depthwise_conv import depthwise_conv
+from litehrnet_cuda.reference.spatial_weighting import spatial_weighting
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
@@ -73,6 +79,68 @@ def gate_weights(channels: Sequence[int]) -> list[list[Tensor]]:
 
 def cast(value: Any, dtype: torch.dtype) -> Any:
     return [cast(item, dtype) for item in value] if isinstance(value, (list, tuple)) else value.to(dtype)
+
+
+@dataclass(frozen=True)
+class Op:
+    """What a fused op is compared with, and what it is called with."""
+
+    reference: Callable[..., list[Tensor]]
+    launches: int
+    weights: Callable[[list[int], list[Tensor]], list[Any]]  # random arguments after ``x``, from channels and maps
+    maps_per_weight: int = 1  # channels of ``x`` for each that the weights have
+
+    def arguments(self, sizes: Sequence[tuple[int, int]], channels: list[int], batch: int) -> list[Any]:
+        """Random arguments in fp64."""
+        torch.manual_seed(0)
+        maps = random_maps(sizes, [self.maps_per_weight * c for c in channels], torch.float64, batch)
+        return [maps, *self.weights(channels, maps)]
+
+
+OPS = {
+    "conditional_channel_weighting": Op(
+        conditional_channel_weighting,
+        3,
+        lambda channels, maps: [
+            *cross_resolution_weights(channels),
+            *depthwise_weights(channels),
+            *gate_weights(channels),
+        ],
+        maps_per_weight=2,
+    ),
+    "cross_resolution_weighting": Op(
+        cross_resolution_weighting, 1, lambda channels, maps: list(cross_resolution_weights(channels))
+    ),
+    "depthwise_conv": Op(depthwise_conv, 1, lambda channels, maps: list(depthwise_weights(channels))),
+    "spatial_weighting": Op(
+        spatial_weighting,
+        1,
+        lambda channels, maps: [[torch.randn_like(m) for m in maps], *gate_weights(channels)],
+    ),
+}
+
+
+def _misaligned(x: Tensor) -> Tensor:
+    """The same values one element after the start of an allocation, where no 16-byte load is possible."""
+    return torch.empty(x.numel() + 1, dtype=x.dtype)[1:].view(x.shape).copy_(x)
+
+
+# Slices end where their memory ends, as far as that goes: what is read behind them is found.
+LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "channels_last": lambda x: x.contiguous(memory_format=torch.channels_last),
+    "sliced_channels": lambda x: torch.cat([x, x], dim=1)[:, x.shape[1] :],
+    "sliced_batch": lambda x: x.repeat_interleave(2, dim=0)[::2],
+    "sliced_width": lambda x: torch.nn.functional.pad(x, (1, 2))[..., 1:-2],
+    "transposed": lambda x: x.transpose(2, 3).contiguous().transpose(2, 3),
+    "expanded": lambda x: x[:1, :1].expand_as(x),
+    "misaligned": _misaligned,
+}
+
+
+def memory_format_of(x: Tensor) -> torch.memory_format:
+    """The format that PyTorch's own operators would give their results."""
+    only_last = not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if only_last else torch.contiguous_format
 
 
 # What a kernel may be off where same-dtype PyTorch happens to be exact: half a unit in the last place of a result of

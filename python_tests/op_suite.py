@@ -12,7 +12,17 @@ from typing import Any, ClassVar
 import emulated_ops
 import pytest
 import torch
-from op_cases import DTYPES, SIZES, assert_close_to_reference, cast, channels_for, random_maps, size_cases
+from op_cases import (
+    DTYPES,
+    LAYOUTS,
+    OPS,
+    SIZES,
+    assert_close_to_reference,
+    cast,
+    channels_for,
+    memory_format_of,
+    size_cases,
+)
 from torch import Tensor
 
 from litehrnet_cuda import functional
@@ -20,38 +30,10 @@ from litehrnet_cuda import functional
 Sizes = Sequence[tuple[int, int]]
 
 
-def _misaligned(x: Tensor) -> Tensor:
-    """The same values one element after the start of an allocation, where no 16-byte load is possible."""
-    return torch.empty(x.numel() + 1, dtype=x.dtype)[1:].view(x.shape).copy_(x)
-
-
-LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
-    "channels_last": lambda x: x.contiguous(memory_format=torch.channels_last),
-    "sliced_channels": lambda x: torch.cat([x, x, x], dim=1)[:, x.shape[1] : 2 * x.shape[1]],
-    "sliced_batch": lambda x: x.repeat_interleave(2, dim=0)[::2],
-    "sliced_width": lambda x: torch.nn.functional.pad(x, (1, 2))[..., 1:-2],
-    "transposed": lambda x: x.transpose(2, 3).contiguous().transpose(2, 3),
-    "expanded": lambda x: x[:1, :1].expand_as(x),
-    "misaligned": _misaligned,
-}
-
-
-def is_only_channels_last(x: Tensor) -> bool:
-    return not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
-
-
 class InferenceOpSuite:
-    """Subclasses say which op, what its reference is, and how its arguments are made."""
+    """Subclasses say which op, and add what is special about it."""
 
     name: ClassVar[str]
-    reference: ClassVar[Callable[..., list[Tensor]]]
-    launches: ClassVar[int]
-    maps_per_weight: ClassVar[int] = 1  # channels of the input for each that the weights have
-
-    @staticmethod
-    def weights(channels: list[int], maps: list[Tensor]) -> list[Any]:
-        """Random arguments after ``x``."""
-        raise AssertionError("a subclass makes them")
 
     @pytest.fixture(autouse=True)
     def emulator(self) -> Any:
@@ -67,26 +49,25 @@ class InferenceOpSuite:
         return op
 
     def arguments(self, sizes: str | Sizes, dtype: torch.dtype = torch.float32, batch: int = 2) -> list[Any]:
-        torch.manual_seed(0)
         sizes = SIZES[sizes] if isinstance(sizes, str) else sizes
-        channels = channels_for(sizes)
-        maps = random_maps(sizes, [self.maps_per_weight * c for c in channels], torch.float64, batch)
-        return cast([maps, *self.weights(channels, maps)], dtype)
+        args: list[Any] = cast(OPS[self.name].arguments(sizes, channels_for(sizes), batch), dtype)
+        return args
 
     @pytest.mark.parametrize("dtype", DTYPES, ids=str)
     @pytest.mark.parametrize("sizes", size_cases())
     def test_matches_reference(self, sizes: Sizes, dtype: torch.dtype) -> None:
-        assert_close_to_reference(self.op, type(self).reference, self.arguments(sizes, torch.float64), dtype)
+        assert_close_to_reference(self.op, OPS[self.name].reference, self.arguments(sizes, torch.float64), dtype)
 
     @pytest.mark.parametrize("batch", [1, 3, 16])
     def test_batch_sizes(self, batch: int) -> None:
         """Tiles change with the batch size; the result must not."""
         args = self.arguments("four_exact", torch.float64, batch)
-        assert_close_to_reference(self.op, type(self).reference, args, torch.float32)
+        assert_close_to_reference(self.op, OPS[self.name].reference, args, torch.float32)
 
+    @pytest.mark.parametrize("dtype", DTYPES, ids=str)
     @pytest.mark.parametrize("seed", range(5))
-    def test_any_order_of_threads_gives_the_same_bits(self, seed: int, emulator: Any) -> None:
-        args = self.arguments("odd")
+    def test_any_order_of_threads_gives_the_same_bits(self, seed: int, dtype: torch.dtype, emulator: Any) -> None:
+        args = self.arguments("odd", dtype)
         first = self.op(*args)
         emulator.configure(seed=seed)
         for a, b in zip(first, self.op(*args), strict=True):
@@ -98,11 +79,11 @@ class InferenceOpSuite:
             args = self.arguments(name, batch=batch)
             emulator.reset()
             self.op(*args)
-            assert len(emulator.launches()) == self.launches
+            assert len(emulator.launches()) == OPS[self.name].launches
 
     def test_empty_batch(self, emulator: Any) -> None:
         args = self.arguments("three_exact", batch=0)
-        assert [s.shape for s in self.op(*args)] == [s.shape for s in type(self).reference(*args)]
+        assert [s.shape for s in self.op(*args)] == [s.shape for s in OPS[self.name].reference(*args)]
         assert emulator.launches() == []
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
@@ -113,8 +94,7 @@ class InferenceOpSuite:
         expected = self.op([x.contiguous() for x in changed], *args[1:])
         for a, b, x in zip(self.op(changed, *args[1:]), expected, changed, strict=True):
             assert torch.equal(a, b)
-            memory_format = torch.channels_last if is_only_channels_last(x) else torch.contiguous_format
-            assert a.is_contiguous(memory_format=memory_format)
+            assert a.is_contiguous(memory_format=memory_format_of(x))
 
     @pytest.mark.parametrize("name", ["two_exact", "odd", "one_pixel"])
     @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])

@@ -4,15 +4,16 @@
 
 For every op, size, dtype and layout of the inputs it compares the outputs with the reference, asks for the memory
 format that PyTorch's own operators would give, for the same bits in every order of threads, and for no finding of the
-emulator. It stops at the first disagreement with exit status 1 and one sentence, and counts its trials when all is well.
+emulator. It stops at the first disagreement with exit status 1 and one sentence; else it says how many trials went well.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,71 +23,22 @@ import torch
 from torch import Tensor
 
 from litehrnet_cuda import _extension, functional
-from litehrnet_cuda.reference.conditional_channel_weighting import conditional_channel_weighting
-from litehrnet_cuda.reference.cross_resolution_weighting import cross_resolution_weighting
-from litehrnet_cuda.reference.depthwise_conv import depthwise_conv
-from litehrnet_cuda.reference.spatial_weighting import spatial_weighting
+
+LAYOUTS = {"contiguous": lambda x: x, **op_cases.LAYOUTS}
 
 
-@dataclass(frozen=True)
-class Op:
-    """Its oracle, random arguments after ``x`` from channels and maps, and how many channels of a map make one."""
-
-    reference: Callable[..., list[Tensor]]
-    weights: Callable[[list[int], list[Tensor]], list[Any]]
-    maps_per_weight: int = 1
-
-
-OPS = {
-    "conditional_channel_weighting": Op(
-        conditional_channel_weighting,
-        lambda channels, maps: [
-            *op_cases.cross_resolution_weights(channels),
-            *op_cases.depthwise_weights(channels),
-            *op_cases.gate_weights(channels),
-        ],
-        maps_per_weight=2,
-    ),
-    "cross_resolution_weighting": Op(
-        cross_resolution_weighting, lambda channels, maps: list(op_cases.cross_resolution_weights(channels))
-    ),
-    "depthwise_conv": Op(depthwise_conv, lambda channels, maps: list(op_cases.depthwise_weights(channels))),
-    "spatial_weighting": Op(
-        spatial_weighting,
-        lambda channels, maps: [[torch.randn_like(m) for m in maps], *op_cases.gate_weights(channels)],
-    ),
-}
-
-
-def misaligned(x: Tensor) -> Tensor:
-    """The same values one element after the start of an allocation, where no 16-byte load is possible."""
-    return torch.empty(x.numel() + 1, dtype=x.dtype)[1:].view(x.shape).copy_(x)
-
-
-# Each with the values of its argument, in memory of exactly the size that they need: what lies behind is not theirs.
-LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
-    "contiguous": lambda x: x,
-    "channels_last": lambda x: x.contiguous(memory_format=torch.channels_last),
-    "misaligned": misaligned,
-    "sliced_channels": lambda x: torch.cat([x, x], dim=1)[:, x.shape[1] :],
-    "sliced_batch": lambda x: x.repeat_interleave(2, dim=0)[::2],
-    "sliced_width": lambda x: torch.nn.functional.pad(x, (1, 2))[..., 1:-2],
-}
-
-
-def arguments(name: str, sizes: Sequence[tuple[int, int]], batch: int) -> list[Any]:
-    op = OPS[name]
-    torch.manual_seed(0)
-    channels = op_cases.channels_for(sizes)
-    maps = op_cases.random_maps(sizes, [op.maps_per_weight * c for c in channels], torch.float64, batch)
-    return [maps, *op.weights(channels, maps)]
+def assert_right(outputs: list[Tensor], name: str, args: list[Any], dtype: torch.dtype) -> None:
+    try:
+        op_cases.assert_close_to_reference(lambda *_: outputs, op_cases.OPS[name].reference, args, dtype)
+    except AssertionError as error:
+        raise AssertionError(f"wrong result: {error}") from error
 
 
 def try_op(
     library: emulation.Library, name: str, args: list[Any], dtype: torch.dtype, layout: str, seeds: Sequence[int]
 ) -> None:
     """Raises AssertionError at the first disagreement."""
-    op, oracle = getattr(functional, name), OPS[name].reference
+    op = getattr(functional, name)
     args = op_cases.cast(args, dtype)
     args[0] = [LAYOUTS[layout](x) for x in args[0]]
     first: list[Tensor] = []
@@ -96,19 +48,26 @@ def try_op(
         assert library.errors() == [], library.errors()[0]["message"]
         if not first:
             first = outputs
-            op_cases.assert_close_to_reference(lambda *_: outputs, oracle, args, dtype)
+            assert_right(outputs, name, args, dtype)
             for out, x in zip(outputs, args[0], strict=True):
-                last = not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
-                memory_format = torch.channels_last if last else torch.contiguous_format
+                memory_format = op_cases.memory_format_of(x)
                 assert out.is_contiguous(memory_format=memory_format), "another memory format"
         for a, b in zip(first, outputs, strict=True):
             assert torch.equal(a, b), f"seed {seed} gives other bits"
 
 
+def run(library: Path, *options: str, sanitized: bool = False) -> subprocess.CompletedProcess[str]:
+    """This program in a process of its own, with AddressSanitizer's runtime for a library that needs it."""
+    environment = emulation.asan_environment() if sanitized else dict(os.environ)
+    environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    command = [sys.executable, __file__, str(library), *options]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("library", type=Path)
-    parser.add_argument("--ops", nargs="+", default=list(OPS), choices=OPS)
+    parser.add_argument("--ops", nargs="+", default=list(op_cases.OPS), choices=op_cases.OPS)
     parser.add_argument("--sizes", nargs="+", default=["two_exact", "odd"], choices=op_cases.SIZES)
     parser.add_argument("--dtypes", nargs="+", default=["float32"])
     parser.add_argument("--layouts", nargs="+", default=["contiguous"], choices=LAYOUTS)
@@ -123,7 +82,8 @@ def main() -> int:
     trials = 0
     for name in options.ops:
         for sizes in options.sizes:
-            args = arguments(name, op_cases.SIZES[sizes], options.batch)
+            size = op_cases.SIZES[sizes]
+            args = op_cases.OPS[name].arguments(size, op_cases.channels_for(size), options.batch)
             for dtype in options.dtypes:
                 for layout in options.layouts:
                     try:

@@ -82,6 +82,16 @@ def test_script_on_the_path_leads_to_the_toolkit(tmp_path: Path, monkeypatch: py
     assert toolkit.nvcc == nvcc
 
 
+def test_toolkit_of_torchs_major_version_is_preferred(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    of_wheel = fake_nvcc(tmp_path / "wheel" / "bin", "13.0")
+    installed = fake_nvcc(tmp_path / "cuda" / "bin", "12.6")
+    monkeypatch.setattr(compilers, "_compilers", lambda: iter([of_wheel, installed]))
+    for preferred, expected in ((None, of_wheel), (13, of_wheel), (12, installed), (14, of_wheel)):
+        toolkit, _ = compilers.find_toolkit(preferred)
+        assert toolkit is not None
+        assert toolkit.nvcc == expected, preferred
+
+
 def test_cuda_home_without_a_compiler_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_HOME", str(tmp_path))
     assert compilers.find_toolkit() == (None, f"{tmp_path}/bin/nvcc does not run or is no nvcc")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -153,7 +154,10 @@ def train(
                 model.eval()
                 record |= validate(model)
             history.append(record)
-            bar.set_postfix(loss=f"{mean_loss:.2e}", **{k: f"{v:.3f}" for k, v in record.items() if k == "AP"})
+            if progress:  # a line that stays, also where there is no terminal for a bar
+                shown = [f"{name} {record[name]:.3f}" for name in ("AP",) if name in record]
+                line = [f"epoch {epoch}/{config.epochs}", f"loss {mean_loss:.2e}", *shown]
+                tqdm.write(", ".join([*line, f"{record['images_per_second']:.0f} images/s"]), file=sys.stderr)
             if log_file is not None:
                 with log_file.open("a") as log:
                     log.write(json.dumps(record) + "\n")

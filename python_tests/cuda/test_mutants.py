@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,20 +18,23 @@ from torch import Tensor
 
 Sizes = Sequence[tuple[int, int]]
 
-# Channels, sizes, batch, and elements that images lie off their alignment: the least that reaches every path.
-SHAPES: dict[str, tuple[list[int], Sizes, int, int]] = {
-    "odd": ([4, 6, 10], op_cases.SIZES["odd"], 2, 0),
-    "overlapping": ([4, 6, 10, 13], op_cases.SIZES["overlapping"], 1, 0),
-    "aligned": ([4, 6, 10, 12], op_cases.SIZES["four_exact"], 2, 0),
-    "misaligned": ([4, 6, 10, 12], op_cases.SIZES["four_exact"], 1, 1),
-    "rounded_scale": ([3, 4], [(82, 4), (2, 4)], 1, 0),
-    "many_channels": ([390, 30], [(4, 4), (2, 2)], 1, 0),
-    "tiles_of_several_positions": ([4, 8, 16], [(24, 28), (12, 14), (6, 7)], 8, 0),
-    "chunks_of_several_positions": ([5, 8], [(10, 6), (5, 3)], 40, 0),
-    "two_row_tiles": ([3], [(64, 48)], 1, 0),
-    "uneven_rows": ([3], [(33, 49)], 1, 0),
-    "uneven_chunks": ([3, 2], [(41, 39), (401, 4)], 1, 0),
-}
+# Channels, sizes, batch, and which feature maps lie an element off their alignment: the least that reaches every path.
+SHAPES: list[tuple[list[int], Sizes, int, list[str]]] = [
+    ([4, 6, 10], op_cases.SIZES["odd"], 2, []),
+    ([4, 6, 10, 13], op_cases.SIZES["overlapping"], 1, []),
+    ([4, 6, 10, 12], op_cases.SIZES["four_exact"], 2, []),
+    ([4, 6], op_cases.SIZES["two_exact"], 1, ["x"]),
+    ([4, 6], op_cases.SIZES["two_exact"], 1, ["kept"]),
+    ([4, 6], op_cases.SIZES["two_exact"], 1, ["y", "out"]),
+    ([4, 6, 10, 12], op_cases.SIZES["four_exact"], 1, ["x", "kept", "y", "out"]),
+    ([3, 4], [(82, 4), (2, 4)], 1, []),  # 82 = 41 x 2, but PyTorch does not split it evenly
+    ([390, 30], [(4, 4), (2, 2)], 1, []),  # beyond the pieces of a row that a lane holds
+    ([4, 8, 16], [(24, 28), (12, 14), (6, 7)], 8, []),  # tiles of four positions, the last of a row of three
+    ([5, 8], [(10, 6), (5, 3)], 40, []),  # tiles of six positions, in chunks of four
+    ([3], [(64, 48)], 1, []),  # several tiles of whole rows, and two warps each
+    ([3], [(33, 49)], 1, []),
+    ([3, 2], [(41, 39), (401, 4)], 1, []),  # two tiles a plane, not equal
+]
 
 
 def cross_resolution_weighting(kernels: native.Kernels, x: list[Tensor], *weights: Tensor) -> list[Tensor]:
@@ -46,7 +47,7 @@ def depthwise_conv(kernels: native.Kernels, x: list[Tensor], weight: Any, bias: 
 
 
 def depthwise_conv_reference(x: list[Tensor], weight: Any, bias: Any) -> list[Tensor]:
-    outputs = op_trials.OPS["depthwise_conv"].reference(x, weight, bias)
+    outputs = op_cases.OPS["depthwise_conv"].reference(x, weight, bias)
     return [*outputs, *(y.sum((2, 3)) for y in outputs)]
 
 
@@ -66,23 +67,20 @@ OPS: dict[str, Callable[..., list[Tensor]]] = {
     "spatial_weighting": spatial_weighting,
     "conditional_channel_weighting": conditional_channel_weighting,
 }
-REFERENCES = {name: op.reference for name, op in op_trials.OPS.items()} | {"depthwise_conv": depthwise_conv_reference}
+REFERENCES = {name: op.reference for name, op in op_cases.OPS.items()} | {"depthwise_conv": depthwise_conv_reference}
 
 
 def causes_of_death(library: emulation.Library, name: str) -> set[str]:
     """What goes wrong in the first trial of an op in which something does; the empty set if nothing ever does."""
-    for channels, sizes, batch, offset in SHAPES.values():
-        torch.manual_seed(0)
-        op = op_trials.OPS[name]
-        maps = op_cases.random_maps(sizes, [op.maps_per_weight * c for c in channels], torch.float32, batch)
-        args = op_cases.cast([maps, *op.weights(channels, maps)], torch.float32)
+    for channels, sizes, batch, shifted in SHAPES:
+        args = op_cases.cast(op_cases.OPS[name].arguments(sizes, channels, batch), torch.float32)
         for seed in (0, 1, 2):
             library.reset()
             library.configure(seed=seed)
             causes = set()
             try:
                 op_cases.assert_close_to_reference(
-                    lambda *given: OPS[name](native.Kernels(library, offset), *given),  # noqa: B023
+                    lambda *given: OPS[name](native.Kernels(library, 1, shifted), *given),  # noqa: B023
                     REFERENCES[name],
                     args,
                     torch.float32,
@@ -95,7 +93,7 @@ def causes_of_death(library: emulation.Library, name: str) -> set[str]:
     return set()
 
 
-def build(mutant: Mutant | None) -> emulation.Library:
+def build_native(mutant: Mutant | None) -> emulation.Library:
     sources = list(native.SOURCES)
     if mutant is not None:
         sources[sources.index(CSRC / mutant.file)] = mutant.write()
@@ -105,10 +103,21 @@ def build(mutant: Mutant | None) -> emulation.Library:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OPS)
 def test_kernels_survive_the_trials_of_their_mutants(name: str) -> None:
-    assert causes_of_death(build(None), name) == set()
+    assert causes_of_death(build_native(None), name) == set()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mutant", KERNEL_MUTANTS, ids=lambda m: m.name)
 def test_mutant_of_a_kernel_dies(mutant: Mutant) -> None:
-    assert mutant.cause in causes_of_death(build(mutant), Path(mutant.file).stem)
+    assert mutant.cause in causes_of_death(build_native(mutant), Path(mutant.file).stem)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mutant", ADAPTER_MUTANTS, ids=lambda m: m.name)
+def test_mutant_of_an_adapter_dies(mutant: Mutant) -> None:
+    adapters = [mutant.write() if path == CSRC / mutant.file else path for path in emulated_ops.ADAPTERS]
+    library = emulated_ops.build("asan", adapters=adapters, flags=emulated_ops.UNDEFINED)
+    options = ["--ops", Path(mutant.file).stem, "--layouts", *op_trials.LAYOUTS]
+    result = op_trials.run(library, *options, sanitized=True)
+    assert result.returncode != 0
+    assert mutant.cause in result.stdout + result.stderr

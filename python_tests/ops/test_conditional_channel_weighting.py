@@ -4,22 +4,11 @@ from typing import Any
 
 import pytest
 import torch
-from op_cases import cross_resolution_weights, depthwise_weights, gate_weights
 from op_suite import InferenceOpSuite
-from torch import Tensor
-
-from litehrnet_cuda.reference.conditional_channel_weighting import conditional_channel_weighting
 
 
 class TestConditionalChannelWeighting(InferenceOpSuite):
     name = "conditional_channel_weighting"
-    reference = conditional_channel_weighting
-    launches = 3
-    maps_per_weight = 2
-
-    @staticmethod
-    def weights(channels: list[int], maps: list[Tensor]) -> list[Any]:
-        return [*cross_resolution_weights(channels), *depthwise_weights(channels), *gate_weights(channels)]
 
     @pytest.mark.parametrize(
         ("index", "value", "message"),

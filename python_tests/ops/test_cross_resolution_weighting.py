@@ -4,21 +4,11 @@ from typing import Any
 
 import pytest
 import torch
-from op_cases import cross_resolution_weights
 from op_suite import InferenceOpSuite
-from torch import Tensor
-
-from litehrnet_cuda.reference.cross_resolution_weighting import cross_resolution_weighting
 
 
 class TestCrossResolutionWeighting(InferenceOpSuite):
     name = "cross_resolution_weighting"
-    reference = cross_resolution_weighting
-    launches = 1
-
-    @staticmethod
-    def weights(channels: list[int], maps: list[Tensor]) -> list[Any]:
-        return list(cross_resolution_weights(channels))
 
     def test_second_matrix_may_be_transposed_or_not(self) -> None:
         x, w1, b1, w2, b2 = self.arguments("odd")

@@ -4,21 +4,11 @@ from typing import Any
 
 import pytest
 import torch
-from op_cases import depthwise_weights
 from op_suite import InferenceOpSuite
-from torch import Tensor
-
-from litehrnet_cuda.reference.depthwise_conv import depthwise_conv
 
 
 class TestDepthwiseConv(InferenceOpSuite):
     name = "depthwise_conv"
-    reference = depthwise_conv
-    launches = 1
-
-    @staticmethod
-    def weights(channels: list[int], maps: list[Tensor]) -> list[Any]:
-        return list(depthwise_weights(channels))
 
     @pytest.mark.parametrize(
         ("index", "value", "message"),

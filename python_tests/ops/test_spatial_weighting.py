@@ -4,21 +4,14 @@ from typing import Any
 
 import pytest
 import torch
-from op_cases import DTYPES, assert_close_to_reference, gate_weights
+from op_cases import DTYPES, assert_close_to_reference
 from op_suite import InferenceOpSuite
-from torch import Tensor
 
 from litehrnet_cuda.reference.spatial_weighting import spatial_weighting
 
 
 class TestSpatialWeighting(InferenceOpSuite):
     name = "spatial_weighting"
-    reference = spatial_weighting
-    launches = 1
-
-    @staticmethod
-    def weights(channels: list[int], maps: list[Tensor]) -> list[Any]:
-        return [[torch.randn_like(m) for m in maps], *gate_weights(channels)]
 
     @pytest.mark.parametrize("dtype", DTYPES, ids=str)
     @pytest.mark.parametrize("name", ["one_branch", "four_exact", "odd"])

@@ -1,0 +1,67 @@
+"""Memory and order of threads in the fused ops as they ship, adapters included.
+
+Who checks what:
+
+- here, checked build: races in shared memory and on torch's tensors, shared memory that is read without a value or out
+  of bounds, misaligned vectors, array indices, barriers, the same bits in every order of threads. The emulator does not
+  know where torch's tensors begin and end, since the adapters allocate some of them;
+- here, AddressSanitizer and UndefinedBehaviorSanitizer: bounds and lifetime, to the byte, of all tensors: inputs,
+  outputs, workspaces and what adapters copy; overflow, null pointers, shifts;
+- test_kernels_native.py: the kernels without adapters, with every buffer known to the emulator: bounds of those, and
+  reads of global memory, workspaces above all, that nothing was written to;
+- test_mutants.py: that these checks do find mistakes.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+
+import emulated_ops
+import op_cases
+import op_trials
+import pytest
+import torch
+
+
+def assert_clean(result: subprocess.CompletedProcess[str], trials: int) -> None:
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stdout.startswith(f"{trials} trials, ")
+    assert result.stdout.endswith(", no findings\n")
+
+
+def test_shapes_and_orders_of_threads() -> None:
+    sizes = ["two_exact", "odd", "overlapping", "four_exact", "one_pixel", "width_2", "width_17", "width_65"]
+    result = op_trials.run(
+        emulated_ops.build("checked"),
+        *("--sizes", *sizes, "--dtypes", "float32", "float16", "--seeds", *map(str, range(5))),
+    )
+    assert_clean(result, 4 * 8 * 2 * 5)
+
+
+def test_layouts() -> None:
+    layouts = [name for name in op_trials.LAYOUTS if name != "contiguous"]
+    result = op_trials.run(
+        emulated_ops.build("checked"),
+        *("--sizes", "odd", "four_exact", "--dtypes", "float32", "float16", "--layouts", *layouts, "--seeds", "0", "2"),
+    )
+    assert_clean(result, 4 * 2 * 2 * len(layouts) * 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("sizes", "dtypes", "layouts"),
+    [
+        (["two_exact", "odd", "overlapping", "one_pixel", "width_17", "width_65"], op_cases.DTYPES, ["contiguous"]),
+        (["two_exact", "odd"], [torch.float32, torch.float16], list(op_trials.LAYOUTS)),
+    ],
+    ids=["dtypes", "layouts"],
+)
+def test_sanitizers(sizes: list[str], dtypes: Sequence[torch.dtype], layouts: list[str]) -> None:
+    names = [str(dtype).removeprefix("torch.") for dtype in dtypes]
+    result = op_trials.run(
+        emulated_ops.build("asan", flags=emulated_ops.UNDEFINED),
+        *("--sizes", *sizes, "--dtypes", *names, "--layouts", *layouts),
+        sanitized=True,
+    )
+    assert_clean(result, 4 * len(sizes) * len(dtypes) * len(layouts))
