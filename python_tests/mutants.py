@@ -7,7 +7,6 @@ changes nothing.
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,14 +25,17 @@ class Mutant:
     after: str
     cause: str
 
-    def write(self) -> Path:
-        """The mutated source, in build/; its includes are found from csrc."""
+    def text(self) -> str:
+        """The mutated source."""
         text = (CSRC / self.file).read_text(encoding="utf-8")
         assert text.count(self.before) == 1, f"{self.name}: {self.before!r} occurs {text.count(self.before)} times"
+        return text.replace(self.before, self.after)
+
+    def write(self) -> Path:
+        """The mutated source as a file in build/; its includes are found from csrc."""
         path = emulation.CACHE / "mutants" / self.name / Path(self.file).name
         path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(CSRC / self.file, path)
-        path.write_text(text.replace(self.before, self.after), encoding="utf-8")
+        path.write_text(self.text(), encoding="utf-8")
         return path
 
 
@@ -195,12 +197,14 @@ KERNEL_MUTANTS = [
 ]
 
 ADDRESS = "AddressSanitizer"
+UNDEFINED = "runtime error: index"  # as UndefinedBehaviorSanitizer says it
 _ADAPTER = "ops/conditional_channel_weighting.cpp"
 
-# Of what stands between torch and the kernels, run under AddressSanitizer with torch's tensors.
+# Of what stands between torch and the kernels, run under both sanitizers with torch's tensors.
 ADAPTER_MUTANTS = [
     Mutant("adapter_wrong_plane_stride", _ADAPTER, "= input.stride(1);", "= input.stride(2);", WRONG),
     Mutant("adapter_wrong_image_stride", _ADAPTER, "= input.stride(0);", "= x[i].size(1) * input.stride(1);", WRONG),
+    Mutant("adapter_branches_behind_the_last", _ADAPTER, "params.branch[i];", "params.branch[i + 3];", UNDEFINED),
     Mutant("adapter_missing_contiguous", _ADAPTER, "with_contiguous_planes(x[i])", "x[i]", WRONG),
     Mutant(
         "adapter_matrix_not_transposed",

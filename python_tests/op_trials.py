@@ -4,7 +4,7 @@
 
 For every op, size, dtype and layout of the inputs it compares the outputs with the reference, asks for the memory
 format that PyTorch's own operators would give, for the same bits in every order of threads, and for no finding of the
-emulator. It stops at the first disagreement with exit status 1 and one sentence; else it says how many trials went well.
+emulator. It stops at the first disagreement with exit status 1 and one sentence; else it counts its trials.
 """
 
 from __future__ import annotations

@@ -15,22 +15,26 @@ DECODER_NAMES = ("quarter", "quarter_per_axis", "dark", "udp")
 def image_size(text: str) -> tuple[int, int]:
     """``"192x256"`` to ``(192, 256)``: width first, as people and OpenCV write it."""
     width, separator, height = text.lower().partition("x")
-    if not (separator and width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise argparse.ArgumentTypeError(f"expected a size such as 192x256 (width x height), got {text!r}")
-    return int(width), int(height)
+    sides = [int(side) if side.isdecimal() and len(side) < 6 else 0 for side in (width, height)]
+    if not separator or 0 in sides:
+        raise argparse.ArgumentTypeError(f"expected a size such as 192x256 (width x height), got {text!r:.60}")
+    return sides[0], sides[1]
 
 
 def at_least_one(text: str) -> int:
     """A whole number from 1 up."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
-    return int(text)
+    return _bounded(text, 1)
 
 
 def whole_number(text: str) -> int:
     """A whole number from 0 up."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, got {text!r}")
+    return _bounded(text, 0)
+
+
+def _bounded(text: str, least: int) -> int:
+    # Ten digits at most, which everything behind can hold: sizes of tensors, seeds of every generator.
+    if not text.isdecimal() or len(text) > 10 or int(text) < least:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, got {text!r:.60}")
     return int(text)
 
 

@@ -77,7 +77,7 @@ class PoseDataset(Dataset[dict[str, torch.Tensor]]):
     Args:
         annotations: where the people come from.
         input_size: (width, height) of the crop.
-        heatmap_size: (width, height) of the heat maps; a quarter of the input if None.
+        heatmap_size: (width, height) of the heat maps; a quarter of the input, rounded up, if None.
         sigma: of the heat maps, in heat-map pixels (official: 2 for 256x192, 3 for 384x288).
         augmentation: what to change at random; ``NO_AUGMENTATION`` for none.
         mode: of the heat maps; ``"udp"`` also warps the crop as UDP does.
@@ -104,7 +104,7 @@ class PoseDataset(Dataset[dict[str, torch.Tensor]]):
             raise InputError(f"{annotations.annotation_file}: expected at least one person with key points, got none")
         self.annotations = annotations
         self.input_size = input_size
-        self.heatmap_size = heatmap_size or (input_size[0] // 4, input_size[1] // 4)
+        self.heatmap_size = heatmap_size or (-(-input_size[0] // 4), -(-input_size[1] // 4))
         self.sigma = sigma
         self.augmentation = augmentation
         self.mode: HeatmapMode = mode

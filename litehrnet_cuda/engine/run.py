@@ -113,7 +113,7 @@ def run_training(
     """Trains a network from scratch, evaluates it, and leaves checkpoint, log, metrics and pictures.
 
     Args:
-        folder: for the results; created, files of an earlier run are replaced one by one as new ones are complete.
+        folder: for the results; created, files of an earlier run are removed.
         recipe: see :class:`Recipe`.
         training_people: to learn from.
         validation_people: to measure with, in their annotated boxes.
@@ -132,6 +132,8 @@ def run_training(
         num_outputs=len(keypoint_set),
         device=chosen_device,
     )
+    for old in (files.checkpoint, files.log, files.metrics, files.curve, files.predictions):
+        old.unlink(missing_ok=True)  # what is here after a failure is of this run
     with written_whole(files.recipe) as draft:
         draft.write_text(json.dumps(asdict(recipe), indent=1) + "\n")
     dataset = PoseDataset(
@@ -144,7 +146,16 @@ def run_training(
         cache_images=sum(3 * image.width * image.height for image in training_people.images.values()) < MAX_CACHE_BYTES,
     )
 
-    def measure(network: PoseNetwork, show: bool = False) -> Evaluation:
+    metadata = CheckpointMetadata(
+        variant=recipe.model,
+        task="pose",
+        num_outputs=len(keypoint_set),
+        keypoint_set=keypoint_set,
+        input_size=recipe.input_size,
+    )
+
+    def save_and_measure(network: PoseNetwork) -> dict[str, float]:
+        save_checkpoint(network, files.checkpoint, metadata)  # so that a run which is stopped leaves something
         estimator = PoseEstimator(
             network,
             input_size=recipe.input_size,
@@ -153,24 +164,14 @@ def run_training(
             flip_test=recipe.flip_test,
             device=chosen_device,
         )
-        return evaluate(estimator, validation_people, progress=show)
+        return evaluate(estimator, validation_people, workers=recipe.training.workers, progress=False).metrics
 
-    history = train(
-        model, dataset, recipe.training, log_file=files.log, validate=lambda m: measure(m).metrics, progress=progress
-    )
-    metadata = CheckpointMetadata(
-        variant=recipe.model,
-        task="pose",
-        num_outputs=len(keypoint_set),
-        keypoint_set=keypoint_set,
-        input_size=recipe.input_size,
-    )
-    save_checkpoint(model, files.checkpoint, metadata)
+    history = train(model, dataset, recipe.training, log_file=files.log, validate=save_and_measure, progress=progress)
     # From the file, not from memory, so that what is measured and shown is what the user gets.
     estimator = PoseEstimator(
         None, checkpoint=files.checkpoint, decoder=recipe.decoder, flip_test=recipe.flip_test, device=chosen_device
     )
-    evaluation = evaluate(estimator, validation_people, progress=progress)
+    evaluation = evaluate(estimator, validation_people, workers=recipe.training.workers, progress=progress)
     with written_whole(files.metrics) as draft:
         draft.write_text(
             json.dumps({"boxes": "annotated", "flip_test": recipe.flip_test, **evaluation.metrics}, indent=1) + "\n"

@@ -79,8 +79,11 @@ def resolve_checkpoint(path_or_name: str | os.PathLike[str]) -> Path:
         InputError: it is neither, with the names that come close; or the download fails.
     """
     path = Path(path_or_name)
-    if path.exists():
-        return path
+    try:
+        if path.exists():
+            return path
+    except OSError as error:  # such as a name that is too long for the file system
+        raise InputError(f"{str(path)[:80]}...: expected a checkpoint: {error.strerror}") from None
     name = os.fspath(path_or_name)
     if name in PUBLISHED:
         return fetch(name)

@@ -26,6 +26,8 @@ def get_variant(name: str) -> Variant:
     Raises:
         InputError: for a name that is not in :func:`list_models`, with the nearest one that is.
     """
+    if not isinstance(name, str):
+        raise InputError(f"model: expected the name of a network, got {type(name).__name__}")
     try:
         return VARIANTS[name]
     except KeyError:

@@ -101,6 +101,16 @@ class ConditionalChannelWeighting(nn.Module):
         self.spatial_weighting = nn.ModuleList(SpatialWeighting(c, ratio=4) for c in half)
         self._folded: dict[torch.dtype, FoldedCache[BlockWeights]] = {}
 
+    def train(self, mode: bool = True) -> ConditionalChannelWeighting:
+        self._folded.clear()
+        super().train(mode)
+        return self
+
+    def _replicate_for_data_parallel(self) -> ConditionalChannelWeighting:
+        replica: ConditionalChannelWeighting = super()._replicate_for_data_parallel()  # type: ignore[no-untyped-call]
+        replica._folded = {}  # its parameters are on another device
+        return replica
+
     def folded(self, dtype: torch.dtype) -> BlockWeights:
         """The weights as :func:`litehrnet_cuda.functional.conditional_channel_weighting` takes them, after ``x``."""
         if torch.compiler.is_compiling():

@@ -80,16 +80,17 @@ class FoldedCache(Generic[Folded]):
     """What a function makes of a module's parameters and buffers, made again only when one of them has changed.
 
     A change is another tensor in the place of one (``load_state_dict(assign=True)``, ``to`` another device or dtype),
-    or one written to in place (an optimizer's step, ``load_state_dict``), which PyTorch counts in ``_version``.
+    or one written to in place (an optimizer's step, ``load_state_dict``), which PyTorch counts in ``_version``. Writes
+    through ``.data`` are not counted: whoever makes them calls ``train()`` or ``eval()`` after it, which forgets.
     """
 
     def __init__(self) -> None:
-        self._sources: list[tuple[Mapping[str, Tensor | None], str, Tensor, int, int]] = []
+        self._sources: list[tuple[Mapping[str, Tensor | None], str, Tensor, int, object]] = []
         self._value: Folded | None = None
 
     def get(self, module: nn.Module, fold: Callable[[], Folded]) -> Folded:
         """What ``fold()`` makes of the current tensors of a module."""
-        if self._value is None or not self._is_current():
+        if self._value is None or not self._sources or not self._is_current():
             self._sources = [
                 (tensors, name, tensor, tensor.data_ptr(), _version(tensor))
                 for part in module.modules()
@@ -111,5 +112,6 @@ class FoldedCache(Generic[Folded]):
         return FoldedCache, ()  # a copy of the module has tensors of its own
 
 
-def _version(tensor: Tensor) -> int:
-    return 0 if tensor.is_inference() else tensor._version
+def _version(tensor: Tensor) -> object:
+    """Equal while a tensor is not written to; for an inference tensor, which has no count, never."""
+    return object() if tensor.is_inference() else tensor._version

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -44,21 +45,26 @@ def repeated_statistics(module: nn.Module, repeats: int) -> Iterator[None]:
             norm.num_batches_tracked.add_(repeats - 1)
 
 
-@contextmanager
-def kept_statistics(module: nn.Module) -> Iterator[None]:
+class kept_statistics:
     """Lets a training-mode forward pass use batch statistics without updating the running ones.
 
     A momentum of 0 moves nothing but still hands the running statistics to the operator, so that autograd saves
-    the same tensors as in the first evaluation, which checkpointing insists on.
+    the same tensors as in the first evaluation, which checkpointing insists on. A class, not a generator, because
+    checkpointing enters the same object again when the graph is kept for a second backward pass.
     """
-    norms = _updating(module)
-    kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
-    for norm in norms:
-        norm.momentum = 0.0
-        norm.num_batches_tracked = None
-    try:
-        yield
-    finally:
-        for norm, (momentum, count) in zip(norms, kept, strict=True):
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self._kept: list[tuple[_BatchNorm, float | None, torch.Tensor | None]] = []
+
+    def __enter__(self) -> None:
+        norms = _updating(self.module)
+        self._kept = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
+        for norm in norms:
+            norm.momentum = 0.0
+            norm.num_batches_tracked = None
+
+    def __exit__(self, *_exception: object) -> None:
+        for norm, momentum, count in self._kept:
             norm.momentum = momentum
             norm.num_batches_tracked = count

@@ -199,6 +199,26 @@ def test_spatial_weighting_on_its_own(
     assert_close(got, lambda t: spatial_reference(cast(x, t), [cast(m, t) for m in matrices]), dtype)
 
 
+@pytest.mark.parametrize("maps", [["x"], ["kept"], ["y", "out"]], ids=lambda names: names[0])
+def test_each_map_may_be_misaligned_alone(library: emulation.Library, random: torch.Generator, maps: list[str]) -> None:
+    channels, sizes = SHAPES["network_3"]
+    x, kept = (cast(images(random, channels, sizes), torch.float32) for _ in range(2))
+    matrices = cast(gate_matrices(random, sum(channels), 5), torch.float32)
+    filters, biases = [normal(random, c, 3, 3).float() for c in channels], [normal(random, c).float() for c in channels]
+    gates = [cast(gate_matrices(random, c, c // 4), torch.float32) for c in channels]
+
+    def outputs(kernels: native.Kernels) -> list[Tensor]:
+        return [
+            *kernels.cross_resolution_weighting(x, matrices),
+            *kernels.depthwise_conv(x, filters, biases)[0],
+            *kernels.spatial_weighting(x, gates, kept=kept, partial_sums=[s.sum(3) for s in x]),
+        ]
+
+    # Shorter vectors give lanes other pixels to add, hence other roundings, for which torch's tolerances allow.
+    for a, b in zip(outputs(native.Kernels(library, 1, maps)), outputs(native.Kernels(library)), strict=True):
+        torch.testing.assert_close(a, b)
+
+
 def folded(conv: nn.Conv2d, norm: nn.Module | None) -> tuple[Tensor, Tensor]:
     """Weight and bias of a convolution with its batch norm folded in."""
     if not isinstance(norm, nn.BatchNorm2d):

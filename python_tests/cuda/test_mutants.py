@@ -100,6 +100,13 @@ def build_native(mutant: Mutant | None) -> emulation.Library:
     return emulation.load(sources, mode="checked", includes=[CSRC])
 
 
+def test_mutants_still_apply() -> None:
+    mutants = [*KERNEL_MUTANTS, *ADAPTER_MUTANTS]
+    assert len({mutant.name for mutant in mutants}) == len(mutants)
+    for mutant in mutants:
+        mutant.text()  # raises where the text to replace does not occur once
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OPS)
 def test_kernels_survive_the_trials_of_their_mutants(name: str) -> None:

@@ -133,8 +133,8 @@ def test_stores_are_as_wide_as_sizes_allow(launches_of: Any, batch: int, index: 
         for c, pixels, vector in zip(CHANNELS, PIXELS, VECTORS[index], strict=True)
     )
     requests = requests_of_stores(launches_of(batch)[index])
-    # The last vectors of a tile do not fill a warp: 80 of depthwise_conv's 1,040 requests with one image. Vectors of half
-    # the width would double the requests.
+    # The last vectors of a tile do not fill a warp: 80 of depthwise_conv's 1,040 requests with one image. Vectors of
+    # half the width would double the requests.
     assert least <= requests <= 1.1 * least
 
 

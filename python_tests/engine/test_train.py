@@ -168,6 +168,12 @@ def test_log_tells_what_happened(people: CocoKeypoints, tmp_path: Path) -> None:
     assert all(row["loss"] > 0 and row["learning_rate"] >= 0 and row["images_per_second"] > 0 for row in history)
 
 
+def test_sizes_that_four_does_not_divide(people: CocoKeypoints) -> None:
+    dataset = PoseDataset(people, (66, 90))
+    assert dataset[0]["heatmaps"].shape == (17, 23, 17)
+    assert train(network(), dataset, TrainConfig(epochs=1, batch_size=4), progress=False)[0]["loss"] > 0
+
+
 def test_a_batch_larger_than_the_set_is_the_set(people: CocoKeypoints) -> None:
     history = train(network(), dataset_of(people), TrainConfig(epochs=1, batch_size=1000), progress=False)
     assert history[-1]["step"] == 1

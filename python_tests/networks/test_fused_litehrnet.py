@@ -77,6 +77,10 @@ def test_changed_parameters_are_folded_again(emulator: Any) -> None:
         torch.randn_like(block.spatial_weighting[0].conv1.conv.weight)
     )
     check()
+    for parameter in block.parameters():
+        parameter.data.mul_(0.5)  # uncounted by PyTorch: eval() or train() says that something may have changed
+    block.eval()
+    check()
     other, _ = _block()
     torch.nn.init.normal_(other.depthwise_convs[1].bn.bias)
     block.load_state_dict(other.state_dict(), assign=True)
@@ -90,6 +94,13 @@ def test_a_copy_folds_its_own_weights(emulator: Any) -> None:
     with torch.no_grad():
         twin.depthwise_convs[0].conv.weight.zero_()
     torch.testing.assert_close(_outputs(twin, x, "emulated"), _outputs(twin, x, "reference"))
+
+
+def test_replicas_fold_for_themselves(emulator: Any) -> None:
+    block, x = _block()
+    _outputs(block, x, "emulated")
+    assert block._folded
+    assert not block._replicate_for_data_parallel()._folded
 
 
 def test_reference_is_taken_where_the_fused_block_has_no_answer(emulator: Any) -> None:

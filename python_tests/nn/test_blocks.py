@@ -107,6 +107,20 @@ def test_gradient_checkpointing_changes_nothing(name: str) -> None:
         assert torch.equal(a, b), key
 
 
+def test_gradient_checkpointing_stands_a_second_backward_pass() -> None:
+    block = ShuffleUnit(4, 4, with_cp=True)
+    x = torch.randn(2, 4, 6, 6, requires_grad=True)
+    loss = block(x).square().sum()
+    loss.backward(retain_graph=True)
+    assert x.grad is not None
+    once = x.grad.clone()
+    loss.backward()
+    assert torch.equal(x.grad, 2 * once)
+    norms = [module for module in block.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert {norm.momentum for norm in norms} == {0.1}
+    assert {int(norm.num_batches_tracked) for norm in norms} == {1}
+
+
 def test_gradient_checkpointing_keeps_less() -> None:
     """The block really is evaluated again: what is saved for the backward pass is its input alone."""
     x = [torch.randn(1, 40, 16, 16), torch.randn(1, 80, 8, 8)]
