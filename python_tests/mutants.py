@@ -204,7 +204,7 @@ _ADAPTER = "ops/conditional_channel_weighting.cpp"
 ADAPTER_MUTANTS = [
     Mutant("adapter_wrong_plane_stride", _ADAPTER, "= input.stride(1);", "= input.stride(2);", WRONG),
     Mutant("adapter_wrong_image_stride", _ADAPTER, "= input.stride(0);", "= x[i].size(1) * input.stride(1);", WRONG),
-    Mutant("adapter_branches_behind_the_last", _ADAPTER, "params.branch[i];", "params.branch[i + 3];", UNDEFINED),
+    Mutant("adapter_branches_behind_the_last", _ADAPTER, "params.branch[i];", "params.branch[i + 5];", UNDEFINED),
     Mutant("adapter_missing_contiguous", _ADAPTER, "with_contiguous_planes(x[i])", "x[i]", WRONG),
     Mutant(
         "adapter_matrix_not_transposed",
