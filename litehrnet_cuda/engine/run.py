@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -177,7 +178,20 @@ def run_training(
             json.dumps({"boxes": "annotated", "flip_test": recipe.flip_test, **evaluation.metrics}, indent=1) + "\n"
         )
     with written_whole(files.curve) as draft:
-        plot_training_curve(history, draft)
+        plot_training_curve(_curve(history), draft)
     with written_whole(files.predictions) as draft:
         draft.write_bytes(encode_image(predictions_beside_truth(estimator, validation_people), ".png"))
     return files, evaluation
+
+
+def _curve(history: list[dict[str, Any]]) -> list[dict[str, float]]:
+    """The points of a training curve: the loss within the epochs, average precision after them."""
+    rows: list[dict[str, float]] = []
+    before = 0
+    for record in history:
+        losses, after = record["loss_curve"], record["step"]
+        width = (after - before) / len(losses)
+        rows += [{"step": before + (i + 0.5) * width, "loss": loss} for i, loss in enumerate(losses)]
+        rows += [{"step": after, "AP": record["AP"]}] if "AP" in record else []
+        before = after
+    return rows

@@ -25,6 +25,9 @@ from litehrnet_cuda.models.litehrnet import PoseNetwork
 _LEAST = {"epochs": 1, "batch_size": 2, "validate_every": 1, "workers": 0, "warm_up_steps": 0}
 
 
+CURVE_POINTS = 10  # of the loss in an epoch
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """How to train. Learning rate, optimizer and warm-up are those of the official recipe (Adam without weight decay).
@@ -91,8 +94,8 @@ def train(
         progress: show a progress bar.
 
     Returns:
-        the log: one dictionary per epoch with ``epoch``, ``step``, ``loss``, ``learning_rate``, ``images_per_second``,
-        and what ``validate`` returned.
+        the log: one dictionary per epoch with ``epoch``, ``step`` (the last), ``loss``, ``loss_curve`` (the loss of up
+        to ten equal parts of the epoch), ``learning_rate``, ``images_per_second``, and what ``validate`` returned.
 
     Raises:
         InputError: if there are fewer people than two, which batch norm needs, or if the loss is no longer finite.
@@ -124,7 +127,8 @@ def train(
         for epoch in range(1, config.epochs + 1):
             model.train()
             dataset.set_epoch(epoch)
-            started, total_loss, images = time.perf_counter(), torch.zeros((), device=device), 0
+            started, images = time.perf_counter(), 0
+            losses: list[Tensor] = []  # on the device: reading one would wait for it
             for batch in batches(loader):
                 image, target, weight = (batch[name].to(device) for name in ("image", "heatmaps", "weights"))
                 loss = joints_mse_loss(model(image), target, weight)
@@ -133,11 +137,12 @@ def train(
                 optimizer.step()
                 learning_rate = optimizer.param_groups[0]["lr"]
                 schedule.step()
-                total_loss += loss.detach()
+                losses.append(loss.detach())
                 images += len(image)
                 steps += 1
                 bar.update()
-            mean_loss = total_loss.item() / len(loader)
+            by_step = torch.stack(losses)
+            mean_loss = by_step.mean().item()
             if not math.isfinite(mean_loss):
                 raise InputError(
                     f"the loss is no longer finite in epoch {epoch}; a lower learning rate than "
@@ -147,6 +152,7 @@ def train(
                 "epoch": epoch,
                 "step": steps,
                 "loss": mean_loss,
+                "loss_curve": [part.mean().item() for part in by_step.tensor_split(min(CURVE_POINTS, len(losses)))],
                 "learning_rate": learning_rate,
                 "images_per_second": round(images / (time.perf_counter() - started), 1),
             }

@@ -90,6 +90,23 @@ def test_metrics_and_log_agree_with_the_evaluation(
     steps = len(training_people.people) // 4
     assert [(row["epoch"], row["step"]) for row in epochs] == [(1, steps), (2, 2 * steps)]
     assert {name: epochs[-1][name] for name in evaluation.metrics} == evaluation.metrics
+    for row in epochs:
+        assert len(row["loss_curve"]) == min(10, steps)
+        assert row["loss"] == pytest.approx(sum(row["loss_curve"]) / len(row["loss_curve"]), rel=0.5)
+
+
+def test_the_curve_has_the_loss_within_and_the_precision_after_epochs() -> None:
+    history = [
+        {"step": 4, "loss_curve": [4.0, 2.0], "loss": 3.0},
+        {"step": 8, "loss_curve": [1.0, 0.5], "loss": 0.75, "AP": 0.25},
+    ]
+    assert run._curve(history) == [
+        {"step": 1, "loss": 4.0},
+        {"step": 3, "loss": 2.0},
+        {"step": 5, "loss": 1.0},
+        {"step": 7, "loss": 0.5},
+        {"step": 8, "AP": 0.25},
+    ]
 
 
 def test_pictures_are_pictures(outcome: tuple[RunFiles, Evaluation]) -> None:
