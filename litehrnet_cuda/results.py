@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from litehrnet_cuda.errors import InputError
+from litehrnet_cuda.files import written_whole
 from litehrnet_cuda.keypoints import COCO, KEYPOINT_SETS, KeypointSet
 
 Array = np.ndarray[Any, Any]
@@ -110,7 +111,8 @@ class KeyPoints:
         ]
         text = json.dumps({"keypoint_set": self.keypoint_set.name, "people": people}, indent=1)
         if path is not None:
-            Path(path).write_text(text + "\n", encoding="utf-8")
+            with written_whole(Path(path)) as draft:
+                draft.write_text(text + "\n", encoding="utf-8")
         return text
 
     @classmethod
@@ -124,7 +126,10 @@ class KeyPoints:
         Raises:
             InputError: when the text is not such a result.
         """
-        text = source if isinstance(source, str) else Path(source).read_text(encoding="utf-8")
+        try:
+            text = source if isinstance(source, str) else Path(source).read_text(encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"{source}: cannot be read: {error.strerror}") from None
         try:
             document = json.loads(text)
             joints = keypoint_set or KEYPOINT_SETS[document["keypoint_set"]]

@@ -62,14 +62,16 @@ def test_kernels_are_registered_on_a_torch_without_cuda_too() -> None:
         assert torch._C._dispatch_has_kernel_for_dispatch_key(name, "CUDA"), name
 
 
-def test_tensors_on_a_device_without_kernels_are_refused_by_the_dispatcher() -> None:
+def test_tensors_on_a_device_without_kernels_are_refused_by_the_dispatcher(tmp_path: Path) -> None:
     library_with_kernels()
+    installed = str(Path(_extension.__file__).parents[1])  # the package under test, wherever the tests are run from
     # In a process of its own, because tests of emulated kernels register them for the CPU.
     script = (
+        f"import sys; sys.path.insert(0, {installed!r})\n"
         "import torch; from litehrnet_cuda import functional\n"
         "functional.depthwise_conv([torch.zeros(1, 4, 8, 8)], [torch.zeros(4, 3, 3)], [torch.zeros(4)])"
     )
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "Could not run 'litehrnet_cuda::depthwise_conv' with arguments from the 'CPU' backend" in done.stderr
 

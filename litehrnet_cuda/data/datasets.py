@@ -61,7 +61,7 @@ def generate_splits(
 
 
 def _draw_split(folder: Path, split: str, count: int, seed: int, workers: int, progress: bool) -> None:
-    with tqdm(total=count, desc=f"draw {split}", unit="image", disable=None if progress else True) as bar:
+    with tqdm(total=count, desc=f"draw {split}", unit="image", disable=not progress) as bar:
 
         def show(done: int) -> None:
             bar.update(done - bar.n)

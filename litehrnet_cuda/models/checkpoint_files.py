@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from litehrnet_cuda.errors import InputError
+from litehrnet_cuda.files import written_whole
 from litehrnet_cuda.keypoints import KeypointSet
 from litehrnet_cuda.models.key_layouts import strip_wrappers
 
@@ -141,17 +142,12 @@ def write_safetensors(
         raise InputError(f"path: expected a name that ends in .safetensors, got {path.name}")
     # Clones, because safetensors refuses tensors that share memory.
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state_dict.items()}
-    # In the same folder, because os.replace is atomic only within a file system.
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # One entry only: safetensors writes several in random order, and equal networks should give equal files.
-        safetensors.torch.save_file(tensors, unfinished, {_METADATA_KEY: metadata.to_json()})
-        os.replace(unfinished, path)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise InputError(f"{path}: cannot be written ({error}); choose another place or make room") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with written_whole(path) as draft:
+        try:
+            # One entry only: safetensors writes several in random order, and equal networks should give equal files.
+            safetensors.torch.save_file(tensors, draft, {_METADATA_KEY: metadata.to_json()})
+        except safetensors.SafetensorError as error:
+            raise InputError(f"{path}: cannot be written ({error}); choose another place or make room") from error
     return path
 
 

@@ -66,10 +66,11 @@ def run(args: argparse.Namespace) -> int:
         ),
     )
     device = choose_device(args.device)
-    out = output_folder(args.out)
     if args.data:
         people = find_coco_splits(args.data)
+        out = output_folder(args.out)
     else:
+        out = output_folder(args.out)
         people = generate_splits(out / "data", train_images=args.images, val_images=200, seed=args.seed)
     files, evaluation = run_training(out, recipe, *people, device=device)
     print(f"AP {evaluation.metrics['AP']:.3f} on {len(people[1].people)} people; see {files.folder}")
