@@ -10,7 +10,7 @@ namespace litehrnet {
 // are allowed. Planes are contiguous; strides are in elements.
 struct CrossResolutionWeightingBranch {
   const void* x;  // [N, c, H, W]
-  void* y;        // [N, c, H, W]
+  void* y;        // [N, c, H, W], apart from every x: where windows overlap, other blocks still read x
   std::int64_t x_image_stride, x_plane_stride;
   std::int64_t y_image_stride, y_plane_stride;
   int channels, height, width;

@@ -79,7 +79,7 @@ inline void check_branches(const char* op, const Tensors& x) {
                     " as x[0] has, got ", x[i].size(0));
     STD_TORCH_CHECK(x[i].size(1) > 0 && x[i].size(2) > 0 && x[i].size(3) > 0, op, ": ", indexed("x", i),
                     ": expected C, H and W of at least 1, got ", shape_text(x[i].sizes()));
-    for (int axis = 1; axis < 4; ++axis)
+    for (int axis = 0; axis < 4; ++axis)
       STD_TORCH_CHECK(x[i].size(axis) <= INT32_MAX, op, ": ", indexed("x", i), ": expected sizes below 2^31, got ",
                       shape_text(x[i].sizes()));
   }

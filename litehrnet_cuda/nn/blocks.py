@@ -18,6 +18,7 @@ from litehrnet_cuda.nn.folding import BlockWeights, FoldedCache, fold_batch_norm
 from litehrnet_cuda.nn.layers import ConvModule, concat_shuffle, depthwise_conv, pool_to_size, run_block
 
 MAX_BRANCHES = 4  # of the fused block
+MAX_WIDTH = 1900  # of its rows in fp64, which the depthwise kernel holds in shared memory
 
 
 class SpatialWeighting(nn.Module):
@@ -99,10 +100,11 @@ class ConditionalChannelWeighting(nn.Module):
         self.cross_resolution_weighting = CrossResolutionWeighting(half, ratio=reduce_ratio)
         self.depthwise_convs = nn.ModuleList(depthwise_conv(c) for c in half)
         self.spatial_weighting = nn.ModuleList(SpatialWeighting(c, ratio=4) for c in half)
-        self._folded: dict[torch.dtype, FoldedCache[BlockWeights]] = {}
+        self._folded: dict[torch.dtype, FoldedCache] = {}
 
     def train(self, mode: bool = True) -> ConditionalChannelWeighting:
-        self._folded.clear()
+        for cache in self._folded.values():
+            cache.mark_stale()
         super().train(mode)
         return self
 
@@ -132,7 +134,7 @@ class ConditionalChannelWeighting(nn.Module):
 
     def _can_be_fused(self, x: list[Tensor]) -> bool:
         """In evaluation mode, without gradients (the fused block has none yet), where a backend has the kernels."""
-        if self.training or len(x) > MAX_BRANCHES:
+        if self.training or len(x) > MAX_BRANCHES or max(s.shape[-1] for s in x) > MAX_WIDTH:
             return False
         device, dtype = x[0].device.type, self.cross_resolution_weighting.conv1.conv.weight.dtype
         if x[0].dtype != dtype and not torch.is_autocast_enabled(device):
@@ -146,7 +148,9 @@ class ConditionalChannelWeighting(nn.Module):
             # Imported here: it loads the native library, which the reference path does without.
             from litehrnet_cuda.functional import conditional_channel_weighting
 
-            return conditional_channel_weighting(x, *self.folded(x[0].dtype))
+            device = x[0].device.type
+            dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x[0].dtype
+            return conditional_channel_weighting(x, *self.folded(dtype))
         kept, changed = zip(*(s.chunk(2, dim=1) for s in x), strict=True)
         weighted = self.cross_resolution_weighting(list(changed))
         filtered = [conv(s) for conv, s in zip(self.depthwise_convs, weighted, strict=True)]

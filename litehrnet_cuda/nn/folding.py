@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from litehrnet_cuda.nn.layers import ConvModule
 
-Folded = TypeVar("Folded")
 Pair = tuple[Tensor, Tensor]  # weight and bias
+# The dictionary that holds a tensor, its name there, the tensor, its address and its count of writes.
+Source = tuple[Mapping[str, Tensor | None], str, Tensor, int, object]
 
 
 def fold_batch_norm(module: nn.Module) -> tuple[Tensor, Tensor]:
@@ -51,6 +52,23 @@ class BlockWeights(NamedTuple):
     gate_weight2: list[Tensor]
     gate_bias2: list[Tensor]
 
+    def flat(self) -> list[Tensor]:
+        """All tensors in one list."""
+        return [t for entry in self for t in (entry if isinstance(entry, list) else [entry])]
+
+    def fits(self, other: BlockWeights) -> bool:
+        """Whether the values of another can be written into these tensors."""
+        return all(
+            a.shape == b.shape and a.dtype == b.dtype and a.device == b.device and not a.is_inference()
+            for a, b in zip(self.flat(), other.flat(), strict=True)
+        )
+
+    def copy_(self, other: BlockWeights) -> None:
+        """Writes the values of another into these tensors."""
+        with torch.no_grad():
+            for a, b in zip(self.flat(), other.flat(), strict=True):
+                a.copy_(b)
+
     @classmethod
     def of(
         cls,
@@ -76,40 +94,63 @@ class BlockWeights(NamedTuple):
         )
 
 
-class FoldedCache(Generic[Folded]):
-    """What a function makes of a module's parameters and buffers, made again only when one of them has changed.
+class FoldedCache:
+    """A block's folded weights, folded again only when one of its parameters or buffers has changed.
 
     A change is another tensor in the place of one (``load_state_dict(assign=True)``, ``to`` another device or dtype),
     or one written to in place (an optimizer's step, ``load_state_dict``), which PyTorch counts in ``_version``. Writes
-    through ``.data`` are not counted: whoever makes them calls ``train()`` or ``eval()`` after it, which forgets.
+    through ``.data`` are not counted: whoever makes them calls ``train()`` or ``eval()`` after it, which marks the
+    weights as stale.
+
+    New values are written into the old tensors where they fit, so that a CUDA graph that has captured these goes on to
+    read what is current. While a graph is being captured nothing is stored: what is computed then has no value yet.
     """
 
     def __init__(self) -> None:
-        self._sources: list[tuple[Mapping[str, Tensor | None], str, Tensor, int, object]] = []
-        self._value: Folded | None = None
+        self._state: tuple[BlockWeights, list[Source]] | None = None
+        self._stale = False
 
-    def get(self, module: nn.Module, fold: Callable[[], Folded]) -> Folded:
+    def get(self, module: nn.Module, fold: Callable[[], BlockWeights]) -> BlockWeights:
         """What ``fold()`` makes of the current tensors of a module."""
-        if self._value is None or not self._sources or not self._is_current():
-            self._sources = [
-                (tensors, name, tensor, tensor.data_ptr(), _version(tensor))
-                for part in module.modules()
-                for tensors in (part._parameters, part._buffers)
-                for name, tensor in tensors.items()
-                if tensor is not None
-            ]
-            with torch.no_grad():
-                self._value = fold()
-        return self._value
+        state = self._state
+        if state is not None and not self._stale and _are_current(state[1]):
+            return state[0]
+        with torch.no_grad():
+            weights = fold()
+        if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
+            return weights
+        sources = _sources(module)
+        if not sources:  # a replica of DataParallel, whose parameters are no parameters
+            return weights
+        if state is not None and state[0].fits(weights):
+            state[0].copy_(weights)
+            weights = state[0]
+        self._state, self._stale = (weights, sources), False
+        return weights
 
-    def _is_current(self) -> bool:
-        return all(
-            tensors.get(name) is tensor and tensor.data_ptr() == pointer and _version(tensor) == version
-            for tensors, name, tensor, pointer, version in self._sources
-        )
+    def mark_stale(self) -> None:
+        """Has the weights folded again when they are next asked for."""
+        self._stale = True
 
-    def __reduce__(self) -> tuple[type[FoldedCache[Folded]], tuple[()]]:
+    def __reduce__(self) -> tuple[type[FoldedCache], tuple[()]]:
         return FoldedCache, ()  # a copy of the module has tensors of its own
+
+
+def _sources(module: nn.Module) -> list[Source]:
+    return [
+        (tensors, name, tensor, tensor.data_ptr(), _version(tensor))
+        for part in module.modules()
+        for tensors in (part._parameters, part._buffers)
+        for name, tensor in tensors.items()
+        if tensor is not None
+    ]
+
+
+def _are_current(sources: list[Source]) -> bool:
+    return all(
+        tensors.get(name) is tensor and tensor.data_ptr() == pointer and _version(tensor) == version
+        for tensors, name, tensor, pointer, version in sources
+    )
 
 
 def _version(tensor: Tensor) -> object:

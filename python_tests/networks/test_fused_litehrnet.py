@@ -164,6 +164,21 @@ def test_autocast_uses_the_fused_block(dtype: torch.dtype, emulator: Any) -> Non
     assert error < 8 * torch.finfo(dtype).eps
 
 
+def test_autocast_of_single_precision_maps_runs_in_its_dtype(emulator: Any) -> None:
+    block, x = _block()
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16), use_backend("emulated"):
+        assert {s.dtype for s in block(list(x))} == {torch.bfloat16}
+    assert list(block._folded) == [torch.bfloat16]
+
+
+def test_rows_that_are_too_wide_for_the_kernel_take_the_reference(emulator: Any) -> None:
+    block, _ = _block()
+    x = [torch.randn(1, 8, 2, 2000), torch.randn(1, 16, 1, 1000)]
+    with torch.no_grad(), use_backend("emulated"):
+        assert block(list(x))[0].shape == x[0].shape
+    assert emulator.launches() == []
+
+
 def test_another_dtype_without_autocast_is_refused_by_the_reference(emulator: Any) -> None:
     block, x = _block()
     with torch.no_grad(), use_backend("emulated"), pytest.raises(RuntimeError):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from litehrnet_cuda.nn.folding import FoldedCache, fold_batch_norm
+from litehrnet_cuda.nn.folding import BlockWeights, FoldedCache, fold_batch_norm
 from litehrnet_cuda.nn.layers import ConvModule
 
 
@@ -41,22 +41,55 @@ def test_half_precision_is_folded_in_single() -> None:
     assert torch.equal(bias, exact_bias.half())
 
 
+def _weights(value: float, dtype: torch.dtype = torch.float64) -> BlockWeights:
+    pair = (torch.full((1, 1, 1, 1), value), torch.full((1,), value))
+    return BlockWeights.of(pair, pair, [pair], [pair], [pair], dtype)
+
+
 def test_cache_folds_once_until_something_changes() -> None:
-    module, cache = _module(kernel_size=1), FoldedCache[object]()
-    calls = []
+    module, cache = _module(kernel_size=1), FoldedCache()
+    calls: list[None] = []
 
-    def fold() -> object:
+    def fold() -> BlockWeights:
         calls.append(None)
-        return len(calls)
+        return _weights(len(calls))
 
-    assert cache.get(module, fold) == cache.get(module, fold) == 1
-    with torch.no_grad():
-        module.bn.running_mean.add_(1)
-    assert cache.get(module, fold) == 2
-    module.bn.weight = nn.Parameter(module.bn.weight.detach().clone())
-    assert cache.get(module, fold) == 3
-    module.float()
-    assert cache.get(module, fold) == cache.get(module, fold) == 4
+    first = cache.get(module, fold)
+    assert cache.get(module, fold) is first
+    assert len(calls) == 1
+    changes = [
+        lambda: module.bn.running_mean.add_(1),
+        lambda: setattr(module.bn, "weight", nn.Parameter(module.bn.weight.detach().clone())),
+        lambda: module.float(),
+        lambda: cache.mark_stale(),
+    ]
+    for count, change in enumerate(changes, start=2):
+        with torch.no_grad():
+            change()
+        again = cache.get(module, fold)
+        assert len(calls) == count
+        # In the same tensors, which a captured CUDA graph may read.
+        assert again is first
+        assert {t.item() for t in again.flat()} == {count}
+        assert cache.get(module, fold) is first
+    assert len(calls) == 5
     for twin in (copy.deepcopy(cache), pickle.loads(pickle.dumps(cache))):
-        assert twin.get(module, fold) == len(calls)
-    assert len(calls) == 6
+        twin.get(module, fold)
+    assert len(calls) == 7
+
+
+def test_cache_takes_new_tensors_where_the_old_ones_do_not_fit() -> None:
+    module, cache = _module(kernel_size=1), FoldedCache()
+    first = cache.get(module, lambda: _weights(1))
+    cache.mark_stale()
+    second = cache.get(module, lambda: _weights(2, torch.float32))
+    assert {t.item() for t in first.flat()} == {1}
+    assert {t.dtype for t in second.flat()} == {torch.float32}
+
+
+def test_nothing_is_kept_of_inference_tensors() -> None:
+    with torch.inference_mode():
+        module = _module(kernel_size=1)
+        cache = FoldedCache()
+        assert {t.item() for t in cache.get(module, lambda: _weights(1)).flat()} == {1}
+        assert {t.item() for t in cache.get(module, lambda: _weights(2)).flat()} == {2}
