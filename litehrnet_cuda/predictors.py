@@ -203,8 +203,12 @@ class PoseEstimator:
 
 
 def blur_kernel_size(input_size: tuple[int, int]) -> int:
-    """The blur of DARK that goes with an input: 11 heat-map pixels up to 192x256, 17 for 288x384 (official)."""
-    return 17 if input_size[1] >= 384 else 11
+    """The blur of DARK that goes with an input, in heat-map pixels, odd.
+
+    11 for a height of 256 and 17 for 384, as published, where heat maps are drawn with a sigma of 2 and 3; in proportion
+    elsewhere, as the sigma is.
+    """
+    return 2 * int(11 * input_size[1] / 256 / 2) + 1
 
 
 def choose_device(device: torch.device | str | None) -> torch.device:

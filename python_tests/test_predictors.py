@@ -396,4 +396,5 @@ def test_images_of_odd_shapes(spots: SpotNetwork, shape: tuple[int, int, int]) -
 
 
 def test_dark_blurs_as_the_official_configurations_do() -> None:
-    assert [blur_kernel_size(size) for size in ((192, 256), (256, 256), (288, 384), (384, 384))] == [11, 11, 17, 17]
+    sizes = ((96, 128), (192, 256), (256, 256), (288, 384), (384, 384))
+    assert [blur_kernel_size(size) for size in sizes] == [5, 11, 11, 17, 17]

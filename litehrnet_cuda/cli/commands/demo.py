@@ -8,9 +8,9 @@ import time
 
 from litehrnet_cuda.cli.arguments import at_least_one, whole_number
 
-TRAIN_IMAGES = 2400
+TRAIN_IMAGES = 2000
 VAL_IMAGES = 150
-EPOCHS = 3
+EPOCHS = 4
 
 EPILOG = """\
 Draws people with exact key points (different ones to train and to validate with), trains Lite-HRNet-18 from
