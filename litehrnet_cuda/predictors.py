@@ -205,8 +205,8 @@ class PoseEstimator:
 def blur_kernel_size(input_size: tuple[int, int]) -> int:
     """The blur of DARK that goes with an input, in heat-map pixels, odd.
 
-    11 for a height of 256 and 17 for 384, as published, where heat maps are drawn with a sigma of 2 and 3; in proportion
-    elsewhere, as the sigma is.
+    11 for a height of 256 and 17 for 384, as published, where heat maps are drawn with a sigma of 2 and 3; in
+    proportion elsewhere, as the sigma is.
     """
     return 2 * int(11 * input_size[1] / 256 / 2) + 1
 
