@@ -8,7 +8,7 @@ import time
 
 from litehrnet_cuda.cli.arguments import at_least_one, whole_number
 
-TRAIN_IMAGES = 2000
+TRAIN_IMAGES = 1800
 VAL_IMAGES = 150
 EPOCHS = 4
 
