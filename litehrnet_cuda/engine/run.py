@@ -22,10 +22,9 @@ from litehrnet_cuda.models.checkpoint_files import CheckpointMetadata
 from litehrnet_cuda.models.checkpoints import save_checkpoint
 from litehrnet_cuda.models.litehrnet import MIN_SIZE, PoseNetwork
 from litehrnet_cuda.models.registry import create_model, get_variant
-from litehrnet_cuda.predictors import PoseEstimator, choose_device
+from litehrnet_cuda.predictors import MAX_SIZE, PoseEstimator, choose_device
 from litehrnet_cuda.visualize import plot_training_curve
 
-MAX_INPUT = 8192  # pixels
 MAX_CACHE_BYTES = 2 * 1024**3  # of decoded images kept in memory
 
 
@@ -53,8 +52,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         get_variant(self.model)  # an unknown name is better said before the work than after it
-        if not all(MIN_SIZE <= side <= MAX_INPUT for side in self.input_size):
-            raise InputError(f"input_size: expected {MIN_SIZE} to {MAX_INPUT} pixels each way, got {self.input_size}")
+        if not all(MIN_SIZE <= side <= MAX_SIZE for side in self.input_size):
+            raise InputError(f"input_size: expected {MIN_SIZE} to {MAX_SIZE} pixels each way, got {self.input_size}")
         if not self.sigma > 0:
             raise InputError(f"sigma: expected a positive number of heat-map pixels, got {self.sigma}")
 

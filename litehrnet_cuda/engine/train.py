@@ -82,7 +82,7 @@ def train(
     validate: Callable[[PoseNetwork], dict[str, float]] | None = None,
     progress: bool = True,
 ) -> list[dict[str, Any]]:
-    """Trains a network in place, deterministically: equal arguments give equal weights.
+    """Trains a network in place. On a CPU equal arguments give equal weights, to the bit.
 
     Args:
         model: on the device to train on.
