@@ -13,13 +13,14 @@ PIP := $(BIN)/python -m pip
 SOURCES := $(shell find litehrnet_cuda csrc build_support -type f ! -name '*.py[co]' ! -name '*.so')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint cuda-load-check clean
+.PHONY: help demo test test-slow lint gpu-check gpu-present cuda-load-check clean
 
 help:
 	@echo 'make demo       train, evaluate and predict on generated people; pictures in runs/demo'
 	@echo 'make test       lint, types, and all tests but the slow ones'
 	@echo 'make test-slow  the slow tests: packaging in fresh environments, long training runs'
 	@echo 'make lint       ruff and mypy alone'
+	@echo 'make gpu-check  on a machine with an NVIDIA GPU: tests there, compute-sanitizer, benchmarks; logs in runs/gpu-check'
 	@echo 'make cuda-load-check  load the native library into a torch with CUDA (downloads gigabytes, needs no GPU)'
 	@echo 'make clean      remove $(VENV), build products and caches; runs/ stays'
 	@echo
@@ -40,6 +41,17 @@ lint: $(VENV)/.package
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Asked first, before an environment of gigabytes is made for nothing.
+gpu-present:
+	@nvidia-smi -L 2>/dev/null | grep -q GPU || { \
+	    echo 'gpu-check: nvidia-smi finds no NVIDIA GPU here, and what this checks is how the kernels run on one'; exit 1; }
+
+# The library is built with its kernels whatever was installed before. Without a toolkit, pip fetches the compiler.
+gpu-check: gpu-present
+	$(MAKE) $(VENV)/.dependencies
+	LITEHRNET_CUDA_BUILD=1 $(PIP) install --quiet --no-deps --force-reinstall .
+	$(BIN)/python python_tests/gpu_check.py
 
 # The library is built with its kernels against the torch of $(VENV), and loaded into another one.
 cuda-load-check: $(VENV)/.dependencies $(VENV)-cuda/.torch

@@ -5,7 +5,7 @@
 
 STABLE_TORCH_LIBRARY(litehrnet_cuda, library) {
   library.def("build_info() -> str");
-  // Branches are ordered from high to low resolution; batch norms are folded into weights and biases.
+  // Branches are ordered from high to low resolution. For inference, with batch norms folded into weights and biases:
   library.def(
       "cross_resolution_weighting(Tensor[] x, Tensor weight1, Tensor bias1, Tensor weight2, Tensor bias2) -> Tensor[]");
   library.def("depthwise_conv(Tensor[] x, Tensor[] weight, Tensor[] bias) -> Tensor[]");
@@ -16,6 +16,41 @@ STABLE_TORCH_LIBRARY(litehrnet_cuda, library) {
       "conditional_channel_weighting(Tensor[] x, Tensor weight1, Tensor bias1, Tensor weight2, Tensor bias2, "
       "Tensor[] depthwise_weight, Tensor[] depthwise_bias, Tensor[] gate_weight1, Tensor[] gate_bias1, "
       "Tensor[] gate_weight2, Tensor[] gate_bias2) -> Tensor[]");
+  // For training. Results: outputs; statistics [3, channels of all norms]: mean, biased and unbiased variance; what the
+  // backward pass needs. Lists of norms are in the order of the convolutions before them.
+  library.def(
+      "cross_resolution_weighting_batch_norm(Tensor[] x, Tensor weight1, Tensor weight2, Tensor[] norm_weight, "
+      "Tensor[] norm_bias, Tensor[] running_mean, Tensor[] running_var, bool training, float eps) "
+      "-> (Tensor[], Tensor, Tensor[])");
+  library.def(
+      "depthwise_conv_batch_norm(Tensor[] x, Tensor[] weight, Tensor[] norm_weight, Tensor[] norm_bias, "
+      "Tensor[] running_mean, Tensor[] running_var, bool training, float eps) -> (Tensor[], Tensor, Tensor[])");
+  library.def(
+      "conditional_channel_weighting_batch_norm(Tensor[] x, Tensor weight1, Tensor weight2, Tensor[] depthwise_weight, "
+      "Tensor[] gate_weight1, Tensor[] gate_bias1, Tensor[] gate_weight2, Tensor[] gate_bias2, Tensor[] norm_weight, "
+      "Tensor[] norm_bias, Tensor[] running_mean, Tensor[] running_var, bool training, float eps) "
+      "-> (Tensor[], Tensor, Tensor[])");
+  library.def(
+      "update_running_statistics(Tensor(a!)[] running_mean, Tensor(b!)[] running_var, Tensor(c!)[] num_batches_tracked, "
+      "Tensor statistics, float momentum) -> ()");
+  // Gradients of the outputs first, then the arguments and results of the forward pass; the result has the gradients of
+  // all differentiable arguments, in their order.
+  library.def(
+      "_spatial_weighting_backward(Tensor[] grad_y, Tensor[] x, bool has_kept, Tensor[] weight1, Tensor[] bias1, "
+      "Tensor[] weight2, Tensor[] bias2) -> Tensor[]");
+  library.def(
+      "_cross_resolution_weighting_batch_norm_backward(Tensor[] grad_y, Tensor[] x, Tensor weight1, Tensor weight2, "
+      "Tensor[] norm_weight, Tensor[] norm_bias, Tensor[] running_mean, Tensor[] running_var, Tensor statistics, "
+      "Tensor[] saved, bool training, float eps) -> Tensor[]");
+  library.def(
+      "_depthwise_conv_batch_norm_backward(Tensor[] grad_y, Tensor[] x, Tensor[] weight, Tensor[] norm_weight, "
+      "Tensor[] norm_bias, Tensor[] running_mean, Tensor[] running_var, Tensor statistics, Tensor[] saved, "
+      "bool training, float eps) -> Tensor[]");
+  library.def(
+      "_conditional_channel_weighting_batch_norm_backward(Tensor[] grad_y, Tensor[] x, Tensor weight1, Tensor weight2, "
+      "Tensor[] depthwise_weight, Tensor[] gate_weight1, Tensor[] gate_bias1, Tensor[] gate_weight2, "
+      "Tensor[] gate_bias2, Tensor[] norm_weight, Tensor[] norm_bias, Tensor[] running_mean, Tensor[] running_var, "
+      "Tensor statistics, Tensor[] saved, bool training, float eps) -> Tensor[]");
 }
 
 // No tensor argument says which device it is for, so one implementation serves them all.

@@ -9,9 +9,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from litehrnet_cuda import functional, nn
     from litehrnet_cuda.errors import InputError
     from litehrnet_cuda.models.checkpoints import load_checkpoint
     from litehrnet_cuda.models.registry import create_model, list_models
+    from litehrnet_cuda.nn.replacement import use_fused_modules
     from litehrnet_cuda.predictors import PoseEstimator
     from litehrnet_cuda.results import KeyPoints
 
@@ -23,8 +25,11 @@ __all__ = [
     "PoseEstimator",
     "__version__",
     "create_model",
+    "functional",
     "list_models",
     "load_checkpoint",
+    "nn",
+    "use_fused_modules",
 ]
 
 _MODULES = {
@@ -34,10 +39,14 @@ _MODULES = {
     "create_model": "litehrnet_cuda.models.registry",
     "list_models": "litehrnet_cuda.models.registry",
     "load_checkpoint": "litehrnet_cuda.models.checkpoints",
+    "use_fused_modules": "litehrnet_cuda.nn.replacement",
 }
+_SUBMODULES = ("functional", "nn")
 
 
 def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return importlib.import_module(f"{__name__}.{name}")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(_MODULES[name]), name)

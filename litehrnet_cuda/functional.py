@@ -1,12 +1,29 @@
 """The fused ops, one by one.
 
-Each runs on the devices that ``litehrnet env`` lists, has shapes for ``torch.compile`` and follows autocast. They are
-for inference: none has a backward pass yet. :mod:`litehrnet_cuda.reference` has the same functions in plain PyTorch.
+Each runs on the devices that ``litehrnet env`` lists, has a gradient (not a second one), shapes for ``torch.compile``,
+and follows autocast. :mod:`litehrnet_cuda.reference` has the same functions in plain PyTorch.
+
+The ops whose names end in ``batch_norm`` are for training: they take batch norms apart from the convolutions and return
+the batch's statistics, by which :func:`update_running_statistics` moves the running ones. The others take batch norms
+folded into weights and biases, and are fastest without gradients.
 """
 
 from litehrnet_cuda.ops.conditional_channel_weighting import conditional_channel_weighting
+from litehrnet_cuda.ops.conditional_channel_weighting_batch_norm import conditional_channel_weighting_batch_norm
 from litehrnet_cuda.ops.cross_resolution_weighting import cross_resolution_weighting
+from litehrnet_cuda.ops.cross_resolution_weighting_batch_norm import cross_resolution_weighting_batch_norm
 from litehrnet_cuda.ops.depthwise_conv import depthwise_conv
+from litehrnet_cuda.ops.depthwise_conv_batch_norm import depthwise_conv_batch_norm
 from litehrnet_cuda.ops.spatial_weighting import spatial_weighting
+from litehrnet_cuda.ops.update_running_statistics import update_running_statistics
 
-__all__ = ["conditional_channel_weighting", "cross_resolution_weighting", "depthwise_conv", "spatial_weighting"]
+__all__ = [
+    "conditional_channel_weighting",
+    "conditional_channel_weighting_batch_norm",
+    "cross_resolution_weighting",
+    "cross_resolution_weighting_batch_norm",
+    "depthwise_conv",
+    "depthwise_conv_batch_norm",
+    "spatial_weighting",
+    "update_running_statistics",
+]

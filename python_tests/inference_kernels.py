@@ -58,13 +58,21 @@ DepthwiseBranch = _structure(
     ("channels height width", _INT),
 )
 DepthwiseParams = _structure("DepthwiseParams", ("branch", DepthwiseBranch * MAX_BRANCHES), ("branches batch", _INT))
+BatchNorm = _structure("BatchNorm", ("weight bias mean variance unbiased_variance", _POINTER))
 SpatialBranch = _structure(
     "SpatialBranch",
     ("x kept out partial_sums w1 b1 w2 b2", _POINTER),
     ("x_image_stride x_plane_stride kept_image_stride kept_plane_stride", _STRIDE),
     ("channels hidden height width tiles", _INT),
+    ("norm", BatchNorm),
 )
-SpatialParams = _structure("SpatialParams", ("branch", SpatialBranch * MAX_BRANCHES), ("branches batch", _INT))
+SpatialParams = _structure(
+    "SpatialParams",
+    ("branch", SpatialBranch * MAX_BRANCHES),
+    ("branches batch", _INT),
+    ("eps", ctypes.c_double),
+    ("accumulate_weights", ctypes.c_bool),
+)
 BlockBranch = _structure(
     "BlockBranch",
     ("x out depthwise_weight depthwise_bias gate_w1 gate_b1 gate_w2 gate_b2", _POINTER),

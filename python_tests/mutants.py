@@ -17,17 +17,26 @@ CSRC = emulation.ROOT / "csrc"
 
 @dataclass(frozen=True)
 class Mutant:
-    """``file``, relative to csrc, with ``before`` replaced by ``after``, dies of ``cause``."""
+    """``file``, relative to csrc, with ``before`` replaced by ``after``, dies of ``cause``.
+
+    With ``header``, the text to replace is in that header, which takes the place of its include in ``file``.
+    """
 
     name: str
     file: str
     before: str
     after: str
     cause: str
+    header: str = ""
 
     def text(self) -> str:
         """The mutated source."""
         text = (CSRC / self.file).read_text(encoding="utf-8")
+        if self.header:
+            include = f'#include "{self.header}"\n'
+            assert text.count(include) == 1, f"{self.name}: {self.file} does not include {self.header}"
+            header = (CSRC / self.header).read_text(encoding="utf-8")
+            text = text.replace(include, header.replace("#pragma once\n", ""))
         assert text.count(self.before) == 1, f"{self.name}: {self.before!r} occurs {text.count(self.before)} times"
         return text.replace(self.before, self.after)
 
@@ -44,6 +53,7 @@ MISALIGNED = "misaligned access"
 WRONG = "wrong result"
 
 _WEIGHTING = "cuda/cross_resolution_weighting.cu"
+_WINDOWS = "core/windows.cuh"
 _DEPTHWISE = "cuda/depthwise_conv.cu"
 _SPATIAL = "cuda/spatial_weighting.cu"
 _BLOCK = "cuda/conditional_channel_weighting.cu"
@@ -85,17 +95,25 @@ KERNEL_MUTANTS = [
     Mutant(
         "weighting_windows_swapped",
         _WEIGHTING,
-        "weighting ? nearest_span(row,",
-        "!weighting ? nearest_span(row,",
+        "weighting ? reading_window(",
+        "!weighting ? reading_window(",
         WRONG,
     ),
-    Mutant("weighting_window_end", _WEIGHTING, "y.end - y.begin,", "y.end - y.begin - 1,", WRONG),
+    Mutant(
+        "weighting_window_end",
+        _WEIGHTING,
+        "nearest_span(row, positions_high, height);",
+        "nearest_span(row, positions_high, height - 1);",
+        WRONG,
+        header=_WINDOWS,
+    ),
     Mutant(
         "weighting_fast_windows_where_rounding_differs",
         _WEIGHTING,
-        "windows_coincide(last.height, r.height) &&",
-        "r.height % last.height == 0 &&",
+        "windows_coincide(positions_high, height) &&",
+        "height % positions_high == 0 &&",
         WRONG,
+        header=_WINDOWS,
     ),
     Mutant(
         "weighting_gate_of_another_branch",
@@ -115,8 +133,8 @@ KERNEL_MUTANTS = [
     Mutant(
         "weighting_vectors_where_y_is_not_aligned",
         _WEIGHTING,
-        "!is_aligned(r.y, size, r.y_image_stride, r.y_plane_stride, s.vec * size))",
-        "false)",
+        "is_aligned(r.y, size, r.y_image_stride, r.y_plane_stride, vec * size);",
+        "true;",
         MISALIGNED,
     ),
     Mutant("depthwise_barrier_rows", _DEPTHWISE, "__syncthreads();  // the input", "// the input", RACE),
@@ -190,10 +208,8 @@ KERNEL_MUTANTS = [
         WRONG,
     ),
     Mutant("block_weights_the_first_half", _BLOCK, "r.channels * r.x_plane_stride *", "0 *", WRONG),
-    Mutant("block_sums_of_the_first_tile", _BLOCK, "third.tiles = workspace.tiles[b];", "third.tiles = 1;", WRONG),
-    Mutant(
-        "block_workspace_too_small", _BLOCK, "w.bytes += round_up(bytes, ", "w.bytes += round_up(bytes / 2, ", BOUNDS
-    ),
+    Mutant("block_sums_of_the_first_tile", _BLOCK, "third.tiles = intermediates.tiles[b];", "third.tiles = 1;", WRONG),
+    Mutant("block_workspace_too_small", _BLOCK, "reserve(planes * r.height", "reserve(planes / 2 * r.height", BOUNDS),
 ]
 
 ADDRESS = "AddressSanitizer"
@@ -237,8 +253,8 @@ ADAPTER_MUTANTS = [
     Mutant(
         "adapter_workspace_too_small",
         _ADAPTER,
-        "workspace_bytes(params, dtype))};",
-        "workspace_bytes(params, dtype)) - 256};",
+        "workspace_bytes(params, dtype));",
+        "workspace_bytes(params, dtype) - 256);",
         ADDRESS,
     ),
 ]

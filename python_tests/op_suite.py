@@ -24,6 +24,7 @@ from op_cases import (
     size_cases,
 )
 from torch import Tensor
+from training_cases import assert_gradcheck, assert_gradients_close_to_reference, require_grad
 
 from litehrnet_cuda import functional
 
@@ -103,6 +104,28 @@ class InferenceOpSuite:
         if layout == "channels_last":
             args[0] = [LAYOUTS[layout](x) for x in args[0]]
         torch.library.opcheck(getattr(torch.ops.litehrnet_cuda, self.name).default, tuple(args))
+
+    @pytest.mark.parametrize("dtype", DTYPES, ids=str)
+    @pytest.mark.parametrize("name", ["one_branch", "four_exact", "overlapping", "lowest_is_one", "low_is_larger"])
+    def test_gradients_match_reference(self, name: str, dtype: torch.dtype) -> None:
+        args = self.arguments(name, torch.float64)
+        reference = OPS[self.name].reference
+        assert_gradients_close_to_reference(self.op, reference, args, dtype, len(args), cast)
+
+    @pytest.mark.parametrize("name", ["one_branch", "two_exact", "odd"])
+    def test_gradcheck(self, name: str) -> None:
+        args = self.arguments(name, torch.float64)
+        assert_gradcheck(lambda *given: self.op(*given), args, len(args))
+
+    def test_opcheck_with_gradients(self) -> None:
+        args = require_grad(self.arguments("two_exact"), len(self.arguments("two_exact")))
+        torch.library.opcheck(getattr(torch.ops.litehrnet_cuda, self.name).default, tuple(args))
+
+    def test_double_backward_is_refused(self) -> None:
+        args = require_grad(self.arguments("two_exact"), 1)
+        (grad,) = torch.autograd.grad(self.op(*args)[0].sum(), args[0][0], create_graph=True)
+        with pytest.raises(RuntimeError, match=f"{self.name}.*: double backward is not supported"):
+            grad.square().sum().backward()
 
     @pytest.mark.compile
     def test_compiles_into_one_graph(self) -> None:

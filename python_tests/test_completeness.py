@@ -11,7 +11,9 @@ from litehrnet_cuda import functional
 
 ROOT = Path(__file__).resolve().parents[1]
 SCHEMAS = (ROOT / "csrc" / "library.cpp").read_text(encoding="utf-8")
-OPERATORS = sorted(set(re.findall(r'library\.def\(\s*"(\w+)\(', SCHEMAS)) - {"build_info"})
+ALL = sorted(set(re.findall(r'library\.def\(\s*"(\w+)\(', SCHEMAS)) - {"build_info"})
+OPERATORS = [name for name in ALL if not name.startswith("_")]
+BACKWARD = [name for name in ALL if name.startswith("_")]  # _<operator>_backward, each registered beside its operator
 FILES = (
     "csrc/cuda/{}.cu",
     "csrc/cuda/{}.h",
@@ -21,7 +23,8 @@ FILES = (
     "python_tests/ops/test_{}.py",
     "python_tests/reference/test_{}.py",
 )
-NO_OPERATORS = {"__init__", "registration"}
+NATIVE_FILES = FILES[:3]
+NO_OPERATORS = {"__init__", "batch_norm", "registration"}
 
 
 def test_there_are_operators() -> None:
@@ -34,19 +37,27 @@ def test_operator_has_its_file(operator: str, file: str) -> None:
     assert (ROOT / file.format(operator)).is_file(), f"expected {file.format(operator)}"
 
 
+@pytest.mark.parametrize("operator", BACKWARD)
+@pytest.mark.parametrize("file", NATIVE_FILES)
+def test_backward_operator_has_its_file(operator: str, file: str) -> None:
+    assert operator.removeprefix("_").removesuffix("_backward") in OPERATORS
+    assert (ROOT / file.format(operator.removeprefix("_"))).is_file(), f"expected {file.format(operator[1:])}"
+
+
 @pytest.mark.parametrize("file", FILES)
 def test_file_has_its_operator(file: str) -> None:
     before, after = Path(file).name.split("{}")
     names = {path.name.removeprefix(before).removesuffix(after) for path in ROOT.glob(file.format("*"))}
-    assert names - NO_OPERATORS == set(OPERATORS)
+    backward = {name.removeprefix("_") for name in BACKWARD} if file in NATIVE_FILES else set()
+    assert names - NO_OPERATORS == set(OPERATORS) | backward
 
 
 def test_functional_has_every_operator() -> None:
     assert sorted(functional.__all__) == OPERATORS
 
 
-@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize("operator", ALL)
 def test_adapter_registers_its_operator_for_the_devices_key(operator: str) -> None:
-    adapter = (ROOT / "csrc" / "ops" / f"{operator}.cpp").read_text(encoding="utf-8")
+    adapter = (ROOT / "csrc" / "ops" / f"{operator.removeprefix('_')}.cpp").read_text(encoding="utf-8")
     assert "STABLE_TORCH_LIBRARY_IMPL(litehrnet_cuda, LITEHRNET_DISPATCH_KEY, library)" in adapter
-    assert f'library.impl("{operator}", TORCH_BOX(&' in adapter
+    assert re.search(rf'library\.impl\("{operator}",\s*TORCH_BOX\(&', adapter)

@@ -35,7 +35,9 @@ def test_import_is_quick(tmp_path: Path) -> None:
 def test_public_name_resolves(name: str) -> None:
     value = getattr(litehrnet_cuda, name)
     assert name in dir(litehrnet_cuda)
-    if name != "__version__":
+    if name in litehrnet_cuda._SUBMODULES:
+        assert value is sys.modules[f"litehrnet_cuda.{name}"]
+    elif name != "__version__":
         assert value.__name__ == name
         assert value.__module__ == litehrnet_cuda._MODULES[name]
 
@@ -49,5 +51,5 @@ def test_type_checkers_see_the_same_names() -> None:
     tree = ast.parse(Path(litehrnet_cuda.__file__).read_text(encoding="utf-8"))
     block = next(node for node in tree.body if isinstance(node, ast.If))
     typed = {alias.name: node.module for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}
-    assert typed == litehrnet_cuda._MODULES
+    assert typed == litehrnet_cuda._MODULES | dict.fromkeys(litehrnet_cuda._SUBMODULES, "litehrnet_cuda")
     assert {*typed, "__version__"} == set(litehrnet_cuda.__all__)

@@ -29,7 +29,7 @@ ALLOWED = {
     "reference": set(),
     "ops": {"_extension"},
     "functional": {"ops"},
-    "nn": {"errors", "backends", "functional"},
+    "nn": {"errors", "backends", "functional", "reference"},
     "models": BASICS | {"nn", "backends"},
     "predictors": BASICS | {"models", "codecs", "data", "results", "backends"},
     "engine": BASICS | {"models", "nn", "codecs", "data", "metrics", "results", "visualize", "backends", "predictors"},

@@ -1,3 +1,4 @@
+#include "core/workspace.h"
 #include "cuda/conditional_channel_weighting.h"
 #include "cuda/cross_resolution_weighting.h"
 #include "cuda/depthwise_conv.h"
@@ -6,28 +7,25 @@
 namespace litehrnet {
 namespace {
 
-constexpr std::size_t kWorkspaceAlignment = 256;  // as cudaMalloc aligns
-
-struct Workspace {
-  std::size_t filtered[kMaxBranches], partial_sums[kMaxBranches];  // offsets in bytes
+// What one launch leaves for the next.
+struct Intermediates {
+  void* filtered[kMaxBranches];
+  void* partial_sums[kMaxBranches];
   int tiles[kMaxBranches];
-  std::size_t bytes;
+  std::size_t bytes;  // of all
 };
 
-Workspace lay_out(const ConditionalChannelWeightingParams& params, DType dtype) {
-  Workspace w{};
-  const auto reserve = [&](std::size_t bytes) {
-    const std::size_t offset = w.bytes;
-    w.bytes += round_up(bytes, kWorkspaceAlignment);
-    return offset;
-  };
+Intermediates lay_out(const ConditionalChannelWeightingParams& params, DType dtype) {
+  Intermediates w{};
+  Workspace workspace(params.workspace);
   for (int b = 0; b < params.branches; ++b) {
     const ConditionalChannelWeightingBranch& r = params.branch[b];
     const std::size_t planes = static_cast<std::size_t>(params.batch) * r.channels;
     w.tiles[b] = depthwise_conv_tiles(params.batch, r.height, r.width);
-    w.filtered[b] = reserve(planes * r.height * r.width * element_size(dtype));
-    w.partial_sums[b] = reserve(planes * w.tiles[b] * accumulate_size(dtype));
+    w.filtered[b] = workspace.reserve(planes * r.height * r.width * element_size(dtype));
+    w.partial_sums[b] = workspace.reserve(planes * w.tiles[b] * accumulate_size(dtype));
   }
+  w.bytes = workspace.bytes();
   return w;
 }
 
@@ -51,10 +49,7 @@ cudaError_t launch_conditional_channel_weighting_forward(const ConditionalChanne
                                                          cudaStream_t stream) {
   if (!has_valid_sizes(params)) return cudaErrorInvalidValue;
   if (params.batch == 0) return cudaSuccess;
-  const Workspace workspace = lay_out(params, dtype);
-  const auto at = [&](std::size_t offset) {
-    return static_cast<void*>(static_cast<unsigned char*>(params.workspace) + offset);
-  };
+  const Intermediates intermediates = lay_out(params, dtype);
 
   CrossResolutionWeightingParams weighting{};
   DepthwiseConvParams filtering{};
@@ -84,8 +79,8 @@ cudaError_t launch_conditional_channel_weighting_forward(const ConditionalChanne
     second.x = r.out;
     second.weight = r.depthwise_weight;
     second.bias = r.depthwise_bias;
-    second.y = at(workspace.filtered[b]);
-    second.partial_sums = at(workspace.partial_sums[b]);
+    second.y = intermediates.filtered[b];
+    second.partial_sums = intermediates.partial_sums[b];
     second.x_image_stride = r.channels * plane;
     second.x_plane_stride = plane;
 
@@ -103,7 +98,7 @@ cudaError_t launch_conditional_channel_weighting_forward(const ConditionalChanne
     third.kept_image_stride = r.x_image_stride;
     third.kept_plane_stride = r.x_plane_stride;
     third.hidden = r.gate_hidden;
-    third.tiles = workspace.tiles[b];
+    third.tiles = intermediates.tiles[b];
 
     first.channels = second.channels = third.channels = r.channels;
     first.height = second.height = third.height = r.height;

@@ -22,8 +22,8 @@
 // Sums     lanes and pieces in a fixed order: bitwise reproducible, no atomics.
 // Limits   C + R + 6 accumulators within 48 KB of shared memory: C + R up to about 12,000 in fp32; below 2^31 tiles.
 #include "core/reduce.cuh"
-#include "core/resample.h"
 #include "core/sigmoid.cuh"
+#include "core/windows.cuh"
 #include "cuda/cross_resolution_weighting.h"
 
 namespace litehrnet {
@@ -42,13 +42,9 @@ static_assert(kThreads % kWarpSize == 0 && kMaxPositions % kChunk == 0, "whole w
 
 // How the tile's windows in one branch are cut into warp-sized items.
 struct Section {
-  FastDivisor pieces_per_row;  // of a window, coinciding windows only
-  int first_item;              // items of 32 lanes, numbered over all branches
-  int channel_offset;          // in the concatenation
-  int log_lanes;               // of a window
-  int vec;                     // elements of a piece
-  int coincide;                // the window that is pooled is the window that is weighted
-  int ratio_y, ratio_x;        // pixels of a window then
+  Windows windows;
+  int first_item;      // items of 32 lanes, numbered over all branches
+  int channel_offset;  // in the concatenation
 };
 
 struct Plan {
@@ -79,9 +75,9 @@ __device__ __forceinline__ int branch_of_item(const Plan& p, int item) {
 __device__ __forceinline__ Task task_of_item(const Plan& p, const Section& s, const CrossResolutionWeightingBranch& r,
                                              int item, int row0, int column0, bool weighting) {
   const int i = (item - s.first_item) * kWarpSize + static_cast<int>(threadIdx.x % kWarpSize);
-  const int window = i >> s.log_lanes;
+  const int window = i >> s.windows.log_lanes;
   Task task;
-  task.first_piece = i & ((1 << s.log_lanes) - 1);
+  task.first_piece = i & ((1 << s.windows.log_lanes) - 1);
   task.channel = p.positions_divisor.divide(window);
   task.position = window - task.channel * p.positions;
   const int tile_row = p.columns_divisor.divide(task.position);
@@ -90,24 +86,9 @@ __device__ __forceinline__ Task task_of_item(const Plan& p, const Section& s, co
   task.live = task.in_channels && row < p.height && column < p.width;
   task.window = {0, 0, 0, 0};
   if (!task.live) return task;
-  if (s.coincide) {
-    task.window = {row * s.ratio_y, column * s.ratio_x, s.ratio_y, s.ratio_x};
-  } else {
-    const Span y = weighting ? nearest_span(row, p.height, r.height) : pooled_span(row, p.height, r.height);
-    const Span x = weighting ? nearest_span(column, p.width, r.width) : pooled_span(column, p.width, r.width);
-    task.window = {y.begin, x.begin, y.end - y.begin, x.end - x.begin};
-  }
+  task.window = weighting ? reading_window(s.windows, row, column, r.height, r.width, p.height, p.width)
+                          : pooled_window(s.windows, row, column, r.height, r.width, p.height, p.width);
   return task;
-}
-
-// Calls visit(offset of the piece in its plane) for this lane's pieces of the window.
-template <int kVec, class Visit>
-__device__ __forceinline__ void for_each_piece(const Section& s, const Task& task, int plane_width, Visit visit) {
-  const int per_row = task.window.columns / kVec, pieces = task.window.rows * per_row;
-  for (int piece = task.first_piece; piece < pieces; piece += 1 << s.log_lanes) {
-    const int row = s.coincide ? s.pieces_per_row.divide(piece) : piece / per_row;
-    visit((task.window.row + row) * plane_width + task.window.column + (piece - row * per_row) * kVec);
-  }
 }
 
 template <class scalar_t, int kVec>
@@ -118,12 +99,12 @@ __device__ __forceinline__ void pool_item(const Plan& p, int branch, int item, i
   const Task task = task_of_item(p, s, r, item, row0, column0, false);
   const scalar_t* x = static_cast<const scalar_t*>(r.x) + image * r.x_image_stride + task.channel * r.x_plane_stride;
   acc_t<scalar_t> sum = 0;
-  for_each_piece<kVec>(s, task, r.width, [&](int offset) {
+  for_each_piece<kVec>(s.windows, task.window, task.first_piece, r.width, [&](int offset) {
     const auto pixels = load_vec<kVec>(x + offset);
 #pragma unroll
     for (int e = 0; e < kVec; ++e) sum += to_acc(pixels.v[e]);
   });
-  sum = lanes_sum(sum, 1 << s.log_lanes);
+  sum = lanes_sum(sum, 1 << s.windows.log_lanes);
   if (task.first_piece == 0 && task.in_channels) {  // positions beyond the map's edge get zeros: all are read below
     const int area = task.window.rows * task.window.columns;
     pooled[task.position * p.pooled_stride + s.channel_offset + task.channel] =
@@ -141,7 +122,7 @@ __device__ __forceinline__ void weight_item(const Plan& p, int branch, int item,
   const scalar_t* x = static_cast<const scalar_t*>(r.x) + image * r.x_image_stride + task.channel * r.x_plane_stride;
   scalar_t* y = static_cast<scalar_t*>(r.y) + image * r.y_image_stride + task.channel * r.y_plane_stride;
   const acc_t<scalar_t> gate = gates[task.position * p.pooled_stride + s.channel_offset + task.channel];
-  for_each_piece<kVec>(s, task, r.width, [&](int offset) {
+  for_each_piece<kVec>(s.windows, task.window, task.first_piece, r.width, [&](int offset) {
     auto pixels = load_vec<kVec>(x + offset);
 #pragma unroll
     for (int e = 0; e < kVec; ++e) pixels.v[e] = from_acc<scalar_t>(to_acc(pixels.v[e]) * gate);
@@ -189,7 +170,7 @@ __device__ void cross_resolution_weighting_tile(const Plan& p, int tile, unsigne
 
   for (int item = warp; item < p.items; item += kWarps) {
     const int branch = branch_of_item(p, item);
-    visit_vec<scalar_t>(p.section[branch].vec, [&](auto vec) {
+    visit_vec<scalar_t>(p.section[branch].windows.vec, [&](auto vec) {
       pool_item<scalar_t, decltype(vec)::value>(p, branch, item, image, row0, column0, pooled);
     });
   }
@@ -250,7 +231,7 @@ __device__ void cross_resolution_weighting_tile(const Plan& p, int tile, unsigne
 
   for (int item = warp; item < p.items; item += kWarps) {
     const int branch = branch_of_item(p, item);
-    visit_vec<scalar_t>(p.section[branch].vec, [&](auto vec) {
+    visit_vec<scalar_t>(p.section[branch].windows.vec, [&](auto vec) {
       weight_item<scalar_t, decltype(vec)::value>(p, branch, item, image, row0, column0, gates);
     });
   }
@@ -282,23 +263,12 @@ std::size_t shared_bytes(int positions, int channels, int hidden, DType dtype) {
          accumulate_size(dtype);
 }
 
-Section make_section(const CrossResolutionWeightingBranch& r, const CrossResolutionWeightingBranch& last, DType dtype) {
-  Section s{};
-  s.coincide = windows_coincide(last.height, r.height) && windows_coincide(last.width, r.width);
-  s.ratio_y = s.coincide ? r.height / last.height : 0;
-  s.ratio_x = s.coincide ? r.width / last.width : 0;
+Windows windows_of(const CrossResolutionWeightingBranch& r, const CrossResolutionWeightingBranch& last, DType dtype) {
   const int size = static_cast<int>(element_size(dtype));
-  s.vec = s.coincide ? kVecBytes / size : 1;
-  while (s.vec > 1 &&
-         (s.ratio_x % s.vec != 0 || !is_aligned(r.x, size, r.x_image_stride, r.x_plane_stride, s.vec * size) ||
-          !is_aligned(r.y, size, r.y_image_stride, r.y_plane_stride, s.vec * size))) {
-    s.vec /= 2;
-  }
-  const int area =
-      s.coincide ? s.ratio_y * s.ratio_x / s.vec : (r.height / last.height + 1) * (r.width / last.width + 1);
-  s.log_lanes = smaller(ceil_log2(area), 5);
-  s.pieces_per_row = FastDivisor::of(s.coincide ? s.ratio_x / s.vec : 1);
-  return s;
+  return make_windows(r.height, r.width, last.height, last.width, dtype, [&](int vec) {
+    return is_aligned(r.x, size, r.x_image_stride, r.x_plane_stride, vec * size) &&
+           is_aligned(r.y, size, r.y_image_stride, r.y_plane_stride, vec * size);
+  });
 }
 
 }  // namespace
@@ -358,10 +328,11 @@ cudaError_t launch_cross_resolution_weighting_forward(const CrossResolutionWeigh
   plan.positions_divisor = FastDivisor::of(plan.positions);
   plan.columns_divisor = FastDivisor::of(plan.columns);
   for (int b = 0; b < params.branches; ++b) {
-    Section& s = plan.section[b] = make_section(params.branch[b], last, dtype);
+    Section& s = plan.section[b];
+    s.windows = windows_of(params.branch[b], last, dtype);
     s.first_item = plan.items;
     s.channel_offset = plan.channels;
-    plan.items += ceil_div((params.branch[b].channels * plan.positions) << s.log_lanes, kWarpSize);
+    plan.items += ceil_div((params.branch[b].channels * plan.positions) << s.windows.log_lanes, kWarpSize);
     plan.channels += params.branch[b].channels;
   }
   plan.channels_divisor = FastDivisor::of(plan.channels);

@@ -31,24 +31,53 @@ inline DType dtype_of(const char* op, const Tensor& tensor) {
   }
 }
 
-// Same device and dtype as the first branch. `name` may carry an index: "weight[2]".
-inline void check_like(const char* op, const std::string& name, const Tensor& tensor, const Tensor& first) {
+// Same device as another tensor, the first branch where nothing else is said.
+inline void check_device_like(const char* op, const std::string& name, const Tensor& tensor, const Tensor& first,
+                              const char* first_name = "x[0]") {
   STD_TORCH_CHECK(tensor.get_device_index() == first.get_device_index() && tensor.is_cuda() == first.is_cuda(), op, ": ",
-                  name, ": expected the device of x[0], index ", static_cast<int>(first.get_device_index()),
+                  name, ": expected the device of ", first_name, ", index ", static_cast<int>(first.get_device_index()),
                   ", got index ", static_cast<int>(tensor.get_device_index()), tensor.is_cuda() ? " (cuda)" : " (cpu)");
-  STD_TORCH_CHECK(tensor.scalar_type() == first.scalar_type(), op, ": ", name,
-                  ": expected the dtype of x[0], number ", static_cast<int>(first.scalar_type()), ", got number ",
+}
+
+// Same device and dtype. `name` may carry an index: "weight[2]".
+inline void check_like(const char* op, const std::string& name, const Tensor& tensor, const Tensor& first,
+                       const char* first_name = "x[0]") {
+  check_device_like(op, name, tensor, first, first_name);
+  STD_TORCH_CHECK(tensor.scalar_type() == first.scalar_type(), op, ": ", name, ": expected the dtype of ", first_name,
+                  ", number ", static_cast<int>(first.scalar_type()), ", got number ",
                   static_cast<int>(tensor.scalar_type()));
+}
+
+inline void check_shape(const char* op, const std::string& name, const Tensor& tensor, const Shape& shape) {
+  const auto sizes = tensor.sizes();
+  bool same = sizes.size() == shape.size();
+  for (size_t i = 0; same && i < shape.size(); ++i) same = sizes[i] == shape[i];
+  STD_TORCH_CHECK(same, op, ": ", name, ": expected shape ", shape_text(shape), ", got ", shape_text(sizes));
 }
 
 // A parameter of a given shape, made contiguous.
 inline Tensor checked_parameter(const char* op, const std::string& name, const Tensor& tensor, const Shape& shape,
                                 const Tensor& first) {
   check_like(op, name, tensor, first);
-  const auto sizes = tensor.sizes();
-  bool same = sizes.size() == shape.size();
-  for (size_t i = 0; same && i < shape.size(); ++i) same = sizes[i] == shape[i];
-  STD_TORCH_CHECK(same, op, ": ", name, ": expected shape ", shape_text(shape), ", got ", shape_text(sizes));
+  check_shape(op, name, tensor, shape);
+  return torch::stable::contiguous(tensor);
+}
+
+// What kernels for training hold parameters, statistics and sums in for feature maps like `x`.
+inline ScalarType accumulate_type(const Tensor& x) {
+  return x.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+}
+
+// A parameter in that type, made contiguous.
+inline Tensor checked_accumulate_parameter(const char* op, const std::string& name, const Tensor& tensor,
+                                           const Shape& shape, const Tensor& first) {
+  check_device_like(op, name, tensor, first);
+  const bool wide = first.scalar_type() == ScalarType::Double;
+  STD_TORCH_CHECK(tensor.scalar_type() == accumulate_type(first), op, ": ", name, ": expected ",
+                  wide ? "float64" : "float32", ", as training needs beside ",
+                  wide ? "float64" : "float32, float16 or bfloat16", " feature maps, got dtype number ",
+                  static_cast<int>(tensor.scalar_type()));
+  check_shape(op, name, tensor, shape);
   return torch::stable::contiguous(tensor);
 }
 

@@ -67,8 +67,7 @@ Tensors conditional_channel_weighting(Tensors x, Tensor weight1, Tensor bias1, T
     branch.out = outputs[i].mutable_data_ptr();
   }
   const DType dtype = dtype_of(kOp, x[0]);
-  const int64_t bytes[1] = {static_cast<int64_t>(conditional_channel_weighting_workspace_bytes(params, dtype))};
-  const Tensor workspace = torch::stable::new_empty(x[0], {bytes, 1}, ScalarType::Byte, std::nullopt, std::nullopt, std::nullopt);
+  const Tensor workspace = new_workspace(x[0], conditional_channel_weighting_workspace_bytes(params, dtype));
   params.workspace = workspace.mutable_data_ptr();
   check_launch(kOp, launch_conditional_channel_weighting_forward(params, dtype, device.stream()));
   for (size_t i = 0; i < x.size(); ++i) outputs[i] = in_format_of(outputs[i], x[i]);

@@ -32,6 +32,12 @@ inline Tensor new_map(const Tensor& x, int64_t channels) {
   return torch::stable::new_empty(x, {sizes, 4}, std::nullopt, std::nullopt, std::nullopt, std::nullopt);
 }
 
+// Memory for what an op's launches pass on to one another.
+inline Tensor new_workspace(const Tensor& x, size_t bytes) {
+  const int64_t sizes[1] = {static_cast<int64_t>(bytes)};
+  return torch::stable::new_empty(x, {sizes, 1}, ScalarType::Byte, std::nullopt, std::nullopt, std::nullopt);
+}
+
 template <class Branch>
 void set_sizes(Branch& branch, const Tensor& x, int64_t channels) {
   branch.channels = static_cast<int>(channels);

@@ -23,4 +23,7 @@ using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 using Tensors = std::vector<Tensor>;
 
+// Classes with members of Tensor's type, which is hidden, have to be hidden too.
+#define LITEHRNET_HIDDEN __attribute__((visibility("hidden")))
+
 }  // namespace litehrnet

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from litehrnet_cuda.backends import select_backend
 from litehrnet_cuda.nn.folding import BlockWeights, FoldedCache, fold_batch_norm
 from litehrnet_cuda.nn.layers import ConvModule, concat_shuffle, depthwise_conv, pool_to_size, run_block
+from litehrnet_cuda.nn.norms import FourLists, NormGroup
 
 MAX_BRANCHES = 4  # of the fused block
 MAX_WIDTH = 1900  # of its rows in fp64, which the depthwise kernel holds in shared memory
@@ -74,8 +75,9 @@ class ConditionalChannelWeighting(nn.Module):
     The second half of every branch's channels passes cross-resolution weighting, depthwise 3x3 and
     spatial weighting; the first half is kept; both are concatenated and shuffled.
 
-    In evaluation mode without gradients the block is one fused op where a backend has it
-    (:func:`litehrnet_cuda.backends.select_backend`); forward hooks on the parts of the block do not run then.
+    Where a backend has kernels (:func:`litehrnet_cuda.backends.select_backend`) the block is one fused op, in training
+    as in evaluation. It runs part by part where a part has hooks, so that these see what passes, and, but for spatial
+    weighting, where its batch norms are not plain ones (SyncBatchNorm) or are frozen in part.
 
     Args:
         in_channels: channels of each branch, all even.
@@ -132,30 +134,87 @@ class ConditionalChannelWeighting(nn.Module):
             dtype,
         )
 
-    def _can_be_fused(self, x: list[Tensor]) -> bool:
-        """In evaluation mode, without gradients (the fused block has none yet), where a backend has the kernels."""
-        if self.training or len(x) > MAX_BRANCHES or max(s.shape[-1] for s in x) > MAX_WIDTH:
+    def _forward(self, x: list[Tensor]) -> list[Tensor]:
+        if not self._has_kernels_for(x):
+            return self._forward_reference(x)
+        convs: list[Any] = [*self._weighting_convs(), *self.depthwise_convs]
+        norms = NormGroup.of(part.bn for part in convs)
+        if norms is None:
+            return self._forward_by_parts(x)
+        if norms.training or (torch.is_grad_enabled() and any(t.requires_grad for t in (*x, *self.parameters()))):
+            return self._forward_training(x, norms)
+        return self._forward_folded(x)
+
+    def _has_kernels_for(self, x: list[Tensor]) -> bool:
+        """Whether a backend has kernels for these maps, and no hook on a part wants to see what passes."""
+        if len(x) > MAX_BRANCHES or max(s.shape[-1] for s in x) > MAX_WIDTH:
             return False
         device, dtype = x[0].device.type, self.cross_resolution_weighting.conv1.conv.weight.dtype
         if x[0].dtype != dtype and not torch.is_autocast_enabled(device):
             return False  # the reference says what is wrong
-        if torch.is_grad_enabled() and any(t.requires_grad for t in (*x, *self.parameters())):
-            return False
-        return bool(_has_fused_backend(device))
+        return bool(_has_fused_backend(device)) and not _parts_have_hooks(self)
 
-    def _forward(self, x: list[Tensor]) -> list[Tensor]:
-        if self._can_be_fused(x):
-            # Imported here: it loads the native library, which the reference path does without.
-            from litehrnet_cuda.functional import conditional_channel_weighting
+    def _weighting_convs(self) -> tuple[ConvModule, ConvModule]:
+        return self.cross_resolution_weighting.conv1, self.cross_resolution_weighting.conv2
 
-            device = x[0].device.type
-            dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x[0].dtype
-            return conditional_channel_weighting(x, *self.folded(dtype))
-        kept, changed = zip(*(s.chunk(2, dim=1) for s in x), strict=True)
-        weighted = self.cross_resolution_weighting(list(changed))
-        filtered = [conv(s) for conv, s in zip(self.depthwise_convs, weighted, strict=True)]
+    def _gate_parameters(self, dtype: torch.dtype) -> FourLists:
+        """Weights and biases of both convolutions of every branch's spatial weighting, as matrices and vectors."""
+        gates: list[Any] = list(self.spatial_weighting)
+        return (
+            [gate.conv1.conv.weight.flatten(1).to(dtype) for gate in gates],
+            [gate.conv1.conv.bias.to(dtype) for gate in gates],
+            [gate.conv2.conv.weight.flatten(1).to(dtype) for gate in gates],
+            [gate.conv2.conv.bias.to(dtype) for gate in gates],
+        )
+
+    # functional is imported where it is called: it loads the native library, which the reference path does without.
+
+    def _forward_folded(self, x: list[Tensor]) -> list[Tensor]:
+        """Batch norms folded into the convolutions: three launches, no gradients."""
+        from litehrnet_cuda.functional import conditional_channel_weighting
+
+        device = x[0].device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x[0].dtype
+        return conditional_channel_weighting(x, *self.folded(dtype))
+
+    def _forward_training(self, x: list[Tensor], norms: NormGroup) -> list[Tensor]:
+        """Batch statistics, or running ones with gradients: six launches with the update of the running statistics."""
+        from litehrnet_cuda.functional import conditional_channel_weighting_batch_norm
+
+        dtype = torch.promote_types(self.cross_resolution_weighting.conv1.conv.weight.dtype, torch.float32)
+        weight1, weight2 = (part.conv.weight.flatten(1).to(dtype) for part in self._weighting_convs())
+        filters: list[Any] = list(self.depthwise_convs)
+        y, statistics = conditional_channel_weighting_batch_norm(
+            x,
+            weight1,
+            weight2,
+            [part.conv.weight.squeeze(1).to(dtype) for part in filters],
+            *self._gate_parameters(dtype),
+            *norms.parameters(dtype),
+            training=norms.training,
+            eps=norms.eps,
+        )
+        norms.update(statistics)
+        return y
+
+    def _forward_by_parts(self, x: list[Tensor]) -> list[Tensor]:
+        """For norms that synchronise processes or differ among themselves: only what follows them is one launch."""
+        from litehrnet_cuda.functional import spatial_weighting
+
+        kept, filtered = self._filter(x)
+        y: list[Tensor] = spatial_weighting(filtered, kept, *self._gate_parameters(filtered[0].dtype))
+        return y
+
+    def _forward_reference(self, x: list[Tensor]) -> list[Tensor]:
+        kept, filtered = self._filter(x)
         gated = [gate(s) for gate, s in zip(self.spatial_weighting, filtered, strict=True)]
         return [concat_shuffle(a, b) for a, b in zip(kept, gated, strict=True)]
+
+    def _filter(self, x: list[Tensor]) -> tuple[tuple[Tensor, ...], list[Tensor]]:
+        """The halves that are kept, and the others after cross-resolution weighting and depthwise convolution."""
+        kept, changed = zip(*(s.chunk(2, dim=1) for s in x), strict=True)
+        weighted = self.cross_resolution_weighting(list(changed))
+        return kept, [conv(s) for conv, s in zip(self.depthwise_convs, weighted, strict=True)]
 
     def forward(self, x: list[Tensor]) -> list[Tensor]:
         out: list[Tensor] = run_block(self, self._forward, x, self.with_cp)
@@ -257,6 +316,14 @@ class ShuffleUnit(nn.Module):
 def _has_fused_backend(device_type: str) -> bool:
     """What is compiled keeps the backend that was selected when it was compiled."""
     return select_backend(device_type) != "reference"
+
+
+def _parts_have_hooks(block: nn.Module) -> bool:
+    return any(
+        part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks
+        for part in block.modules()
+        if part is not block
+    )
 
 
 def _check_even(name: str, channels: int) -> None:

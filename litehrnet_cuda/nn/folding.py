@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-
-from litehrnet_cuda.nn.layers import ConvModule
 
 Pair = tuple[Tensor, Tensor]  # weight and bias
 # The dictionary that holds a tensor, its name there, the tensor, its address and its count of writes.
 Source = tuple[Mapping[str, Tensor | None], str, Tensor, int, object]
 
 
-def fold_batch_norm(module: nn.Module) -> tuple[Tensor, Tensor]:
+def fold_batch_norm(module: Any) -> tuple[Tensor, Tensor]:
     """Weight and bias of the convolution that does what a convolution and its batch norm do in evaluation mode.
 
     ``W' = W g / sqrt(v + eps)``, ``b' = (b - m) g / sqrt(v + eps) + beta``, computed in at least fp32.
 
+    Args:
+        module: a :class:`litehrnet_cuda.nn.layers.ConvModule`, or mmcv's: what has ``conv``, ``with_norm`` and ``bn``.
+
     Returns:
         weight in the convolution's shape and bias ``[out_channels]``, in the convolution's dtype, without gradient.
     """
-    assert isinstance(module, ConvModule)
-    conv = module.conv
+    conv: nn.Conv2d = module.conv
     dtype = torch.promote_types(conv.weight.dtype, torch.float32)
     weight = conv.weight.detach().to(dtype)
     bias = weight.new_zeros(conv.out_channels) if conv.bias is None else conv.bias.detach().to(dtype)
     if module.with_norm:
-        norm = module.bn
+        norm: nn.BatchNorm2d = module.bn
         assert norm.running_mean is not None
         assert norm.running_var is not None
         scale = norm.weight.detach().to(dtype) * torch.rsqrt(norm.running_var.to(dtype) + norm.eps)

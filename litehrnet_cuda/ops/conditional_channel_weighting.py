@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from litehrnet_cuda.ops.registration import empty_like_map, register
+from litehrnet_cuda.ops.registration import empty_like_map, register_folded
 
 
 def conditional_channel_weighting(
@@ -52,4 +52,15 @@ def _fake(x: list[Tensor], *_weights: Tensor | list[Tensor]) -> list[Tensor]:
     return [empty_like_map(s, s.shape[1]) for s in x]
 
 
-_op = register("conditional_channel_weighting", _fake)
+_op = register_folded(
+    "conditional_channel_weighting",
+    _fake,
+    unfold=lambda weight1, bias1, weight2, bias2, filters, filter_biases, *gates: (
+        [weight1, weight2, filters, *gates],
+        [bias1, bias2, *filter_biases],
+    ),
+    fold=lambda parameters, biases: (
+        *(parameters[0], biases[0], parameters[1], biases[1], parameters[2], biases[2:]),
+        *parameters[3:],
+    ),
+)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from litehrnet_cuda.ops.registration import empty_like_map, register
+from litehrnet_cuda.ops.registration import empty_like_map, register_folded
 
 
 def cross_resolution_weighting(
@@ -38,4 +38,9 @@ def _fake(x: list[Tensor], weight1: Tensor, bias1: Tensor, weight2: Tensor, bias
     return [empty_like_map(s, s.shape[1]) for s in x]
 
 
-_op = register("cross_resolution_weighting", _fake)
+_op = register_folded(
+    "cross_resolution_weighting",
+    _fake,
+    unfold=lambda weight1, bias1, weight2, bias2: ([weight1, weight2], [bias1, bias2]),
+    fold=lambda weights, biases: (weights[0], biases[0], weights[1], biases[1]),
+)

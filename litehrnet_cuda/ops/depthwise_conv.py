@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from litehrnet_cuda.ops.registration import empty_like_map, register
+from litehrnet_cuda.ops.registration import empty_like_map, register_folded
 
 
 def depthwise_conv(x: Sequence[Tensor], weight: Sequence[Tensor], bias: Sequence[Tensor]) -> list[Tensor]:
@@ -31,4 +31,9 @@ def _fake(x: list[Tensor], weight: list[Tensor], bias: list[Tensor]) -> list[Ten
     return [empty_like_map(s, s.shape[1]) for s in x]
 
 
-_op = register("depthwise_conv", _fake)
+_op = register_folded(
+    "depthwise_conv",
+    _fake,
+    unfold=lambda weight, bias: ([weight], bias),
+    fold=lambda parameters, biases: (parameters[0], biases),
+)

@@ -1,0 +1,210 @@
+"""Training with fused blocks, on the emulated backend, against the official code and the reference."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import emulated_ops
+import pytest
+import torch
+from module_cases import CASES, assert_matches_official
+from network_cases import TRAINING, assert_training_matches_official
+from torch import Tensor, nn
+
+from litehrnet_cuda.backends import use_backend
+from litehrnet_cuda.nn.blocks import ConditionalChannelWeighting
+
+BLOCK_KINDS = ("ConditionalChannelWeighting", "LiteHRModule")
+FUSED = [case for case in CASES if case["kind"] in BLOCK_KINDS and case["config"].get("module_type") != "NAIVE"]
+FORWARD, BACKWARD, UPDATE = 5, 8, 1  # launches of a block
+
+
+@pytest.fixture(autouse=True)
+def emulator() -> Any:
+    library = emulated_ops.load()
+    library.configure(seed=0)
+    library.reset()
+    yield library
+    assert library.errors() == []
+
+
+@pytest.mark.parametrize("case", FUSED, ids=lambda case: case["name"])
+def test_module_matches_official(case: dict[str, Any], emulator: Any) -> None:
+    with use_backend("emulated"):
+        assert_matches_official(case)
+    assert any("batch_norm" in launch["kernel"] for launch in emulator.launches())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "case", [case for case in TRAINING if "naive" not in case["variant"]], ids=lambda c: c["variant"]
+)
+def test_adam_training_matches_official(case: dict[str, Any]) -> None:
+    with use_backend("emulated"):
+        assert_training_matches_official(case)
+
+
+def make_block(seed: int = 0) -> ConditionalChannelWeighting:
+    torch.manual_seed(seed)
+    block = ConditionalChannelWeighting([16, 32, 64]).double()
+    for parameter in block.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    return block
+
+
+def maps(batch: int = 2) -> list[Tensor]:
+    torch.manual_seed(1)
+    sizes = ((16, 16, 12), (32, 8, 6), (64, 4, 3))
+    return [torch.randn(batch, *size, dtype=torch.float64, requires_grad=True) for size in sizes]
+
+
+def step(block: nn.Module, x: list[Tensor], backend: str) -> list[Tensor]:
+    """Outputs, gradients of inputs and parameters, and buffers of one training step."""
+    block.zero_grad()
+    for s in x:
+        s.grad = None
+    torch.manual_seed(2)
+    with use_backend(backend):
+        y = block(list(x))
+        sum((s * torch.randn_like(s)).sum() for s in y).backward()
+    grads = [t.grad.clone() for t in (*x, *block.parameters()) if t.grad is not None]
+    return [*(s.detach() for s in y), *grads, *(b.clone() for b in block.buffers())]
+
+
+def assert_same(ours: list[Tensor], theirs: list[Tensor]) -> None:
+    """As far as float64 goes: a few thousand additions in another order, through divisions by deviations."""
+    assert len(ours) == len(theirs)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-10)
+
+
+def freeze_all(block: nn.Module) -> None:
+    for norm in block.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.eval()
+
+
+def freeze_some(block: nn.Module) -> None:
+    block.depthwise_convs[0].bn.eval()  # type: ignore[index,union-attr]
+
+
+def without_statistics(block: nn.Module) -> None:
+    for norm in block.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.track_running_stats = False
+            norm.running_mean = norm.running_var = norm.num_batches_tracked = None
+
+
+def average_cumulatively(block: nn.Module) -> None:
+    for norm in block.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.momentum = None
+
+
+def another_momentum(block: nn.Module) -> None:
+    for norm in block.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.momentum, norm.eps = 0.3, 1e-3
+
+
+WHOLE = FORWARD + UPDATE + BACKWARD
+PARTS = 1 + 4  # spatial weighting alone
+
+
+@pytest.mark.parametrize(
+    ("change", "launches"),
+    [
+        (lambda block: None, WHOLE),
+        (lambda block: block.eval(), FORWARD + BACKWARD),
+        (freeze_all, FORWARD + BACKWARD),
+        (without_statistics, FORWARD + BACKWARD),
+        (another_momentum, WHOLE),
+        (average_cumulatively, PARTS),
+        (freeze_some, PARTS),
+        (lambda block: block.depthwise_convs[1].register_forward_hook(lambda *_: None), 0),
+    ],
+    ids=["training", "eval", "frozen", "untracked", "momentum", "cumulative", "frozen in part", "hook on a part"],
+)
+def test_every_mode_gives_what_the_reference_gives(change: Any, launches: int, emulator: Any) -> None:
+    block = make_block()
+    change(block)
+    reference = copy.deepcopy(block)
+    x = maps()
+    assert_same(step(block, x, "emulated"), step(reference, x, "reference"))
+    assert len(emulator.launches()) == launches
+    assert [m.training for m in block.modules()] == [m.training for m in reference.modules()]
+
+
+def test_synchronised_norms_take_the_longer_path(emulator: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SyncBatchNorm trains on GPUs alone, but without other processes it does what a plain one does."""
+    block = make_block()
+    reference = copy.deepcopy(block)
+    synchronised = nn.SyncBatchNorm.convert_sync_batchnorm(block)
+    monkeypatch.setattr(nn.SyncBatchNorm, "forward", nn.BatchNorm2d.forward)
+    x = maps()
+    assert_same(step(synchronised, x, "emulated"), step(reference, x, "reference"))
+    assert len(emulator.launches()) == PARTS
+
+
+def test_statistics_without_gradients_move(emulator: Any) -> None:
+    block = make_block()
+    reference = copy.deepcopy(block)
+    with torch.no_grad(), use_backend("emulated"):
+        ours = block(maps())
+    with torch.no_grad():
+        theirs = reference(maps())
+    assert_same([*ours, *block.buffers()], [*theirs, *reference.buffers()])
+    assert len(emulator.launches()) == FORWARD + UPDATE
+
+
+def test_gradient_checkpointing_changes_nothing(emulator: Any) -> None:
+    block = make_block()
+    saving = copy.deepcopy(block)
+    saving.with_cp = True
+    plain, saved = step(block, maps(), "emulated"), step(saving, maps(), "emulated")
+    for a, b in zip(plain, saved, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_two_steps_are_bitwise_equal_in_any_order_of_threads(emulator: Any) -> None:
+    results = []
+    for seed in range(4):
+        emulator.configure(seed=seed)
+        block, x = make_block().float(), [s.detach().float().requires_grad_() for s in maps()]
+        results.append(step(block, x, "emulated"))
+    for other in results[1:]:
+        for a, b in zip(results[0], other, strict=True):
+            assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_half_precision_weights_train_too(dtype: torch.dtype, emulator: Any) -> None:
+    """Weights are turned to fp32 for the kernels; gradients come back in their own dtype."""
+    block = make_block().to(dtype)
+    x = [s.detach().to(dtype).requires_grad_() for s in maps()]
+    for tensor in step(block, x, "emulated"):
+        assert tensor.isfinite().all()
+    assert {p.grad.dtype for p in block.parameters() if p.grad is not None} == {dtype}
+    assert len(emulator.launches()) == WHOLE
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_autocast_trains_in_its_dtype(dtype: torch.dtype, emulator: Any) -> None:
+    block = make_block().float()
+    with torch.autocast("cpu", dtype=dtype):
+        results = step(block, [s.detach().float().requires_grad_() for s in maps()], "emulated")
+    assert [r.dtype for r in results[:3]] == [dtype] * 3
+    assert {p.grad.dtype for p in block.parameters() if p.grad is not None} == {torch.float32}
+    assert len(emulator.launches()) == WHOLE
+
+
+@pytest.mark.compile
+def test_training_step_compiles_into_one_graph(emulator: Any) -> None:
+    block = make_block()
+    twin = copy.deepcopy(block)
+    x = maps()
+    with use_backend("emulated"):
+        compiled = torch.compile(block, fullgraph=True, backend="aot_eager")
+        ours = step(compiled, x, "emulated")
+        assert_same(ours, step(twin, x, "emulated"))

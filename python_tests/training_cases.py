@@ -1,0 +1,177 @@
+"""Arguments for the tests of gradients, and how close gradients must come to those of the reference in fp64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from litehrnet_cuda.reference.cross_resolution_weighting_batch_norm import cross_resolution_weighting_batch_norm
+from litehrnet_cuda.reference.depthwise_conv_batch_norm import depthwise_conv_batch_norm
+from op_cases import FLOOR, cast, cross_resolution_weights, depthwise_weights, gate_weights, random_maps
+from torch import Tensor
+
+from litehrnet_cuda.reference.conditional_channel_weighting_batch_norm import conditional_channel_weighting_batch_norm
+
+Sizes = Sequence[tuple[int, int]]
+EPS = 1e-5
+
+
+def norm_parameters(channels: Sequence[int]) -> list[list[Tensor]]:
+    """Weights, biases, running means and running variances of batch norms."""
+
+    def each(make: Callable[[int], Tensor]) -> list[Tensor]:
+        return [make(c) for c in channels]
+
+    return [
+        each(lambda c: 0.5 + torch.rand(c, dtype=torch.float64)),
+        each(lambda c: torch.randn(c, dtype=torch.float64) * 0.2),
+        each(lambda c: torch.randn(c, dtype=torch.float64) * 0.2),
+        each(lambda c: 0.5 + torch.rand(c, dtype=torch.float64)),
+    ]
+
+
+def cross_resolution_arguments(sizes: Sizes, channels: list[int], batch: int) -> list[Any]:
+    w1, _, w2, _ = cross_resolution_weights(channels)
+    maps = random_maps(sizes, channels, torch.float64, batch)
+    return [maps, w1, w2, *norm_parameters([len(w1), len(w2)])]
+
+
+def depthwise_arguments(sizes: Sizes, channels: list[int], batch: int) -> list[Any]:
+    maps = random_maps(sizes, channels, torch.float64, batch)
+    return [maps, depthwise_weights(channels)[0], *norm_parameters(channels)]
+
+
+def block_arguments(sizes: Sizes, channels: list[int], batch: int) -> list[Any]:
+    w1, _, w2, _ = cross_resolution_weights(channels)
+    maps = random_maps(sizes, [2 * c for c in channels], torch.float64, batch)
+    norms = norm_parameters([len(w1), len(w2), *channels])
+    return [maps, w1, w2, depthwise_weights(channels)[0], *gate_weights(channels), *norms]
+
+
+@dataclass(frozen=True)
+class TrainingOp:
+    """An op with batch norms: what it is compared with, and the launches of its forward and its backward pass."""
+
+    reference: Callable[..., tuple[list[Tensor], Tensor]]
+    forward_launches: int
+    backward_launches: int
+    make: Callable[[Sizes, list[int], int], list[Any]]
+
+    def arguments(self, sizes: Sizes, channels: list[int], batch: int, training: bool = True) -> list[Any]:
+        """Random arguments in fp64."""
+        torch.manual_seed(0)
+        return [*self.make(sizes, channels, batch), training, EPS]
+
+
+TRAINING_OPS = {
+    "conditional_channel_weighting_batch_norm": TrainingOp(
+        conditional_channel_weighting_batch_norm, 5, 8, block_arguments
+    ),
+    "cross_resolution_weighting_batch_norm": TrainingOp(
+        cross_resolution_weighting_batch_norm, 3, 4, cross_resolution_arguments
+    ),
+    "depthwise_conv_batch_norm": TrainingOp(depthwise_conv_batch_norm, 3, 4, depthwise_arguments),
+}
+
+
+def accumulate_dtype(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def cast_arguments(args: Sequence[Any], dtype: torch.dtype) -> list[Any]:
+    """Maps in a dtype, parameters in the one that kernels take beside it; flags and numbers as they are."""
+    accumulate = accumulate_dtype(dtype)
+    return [
+        cast(value, dtype if index == 0 else accumulate) if isinstance(value, (list, Tensor)) else value
+        for index, value in enumerate(args)
+    ]
+
+
+def tensors_of(values: Sequence[Any]) -> list[Tensor]:
+    """All tensors among arguments, in order."""
+    flat: list[Tensor] = []
+    for value in values:
+        flat.extend([value] if isinstance(value, Tensor) else value if isinstance(value, (list, tuple)) else [])
+    return flat
+
+
+def require_grad(args: Sequence[Any], differentiable: int) -> list[Any]:
+    """Copies of arguments, of which the first so many require gradients."""
+
+    def leaf(value: Any) -> Any:
+        if isinstance(value, (list, tuple)):
+            return [leaf(item) for item in value]
+        return value.detach().clone().requires_grad_() if isinstance(value, Tensor) else value
+
+    return [leaf(value) for value in args[:differentiable]] + list(args[differentiable:])
+
+
+def gradients(
+    function: Callable[..., Any], args: Sequence[Any], cotangents: Sequence[Tensor], differentiable: int
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Outputs, and the gradients of the first ``differentiable`` arguments for given gradients of the outputs."""
+    args = require_grad(args, differentiable)
+    result = function(*args)
+    outputs = list(result[0]) if isinstance(result, tuple) else list(result)
+    leaves = tensors_of(args[:differentiable])
+    grads = torch.autograd.grad(outputs, leaves, [c.to(o.dtype) for c, o in zip(cotangents, outputs, strict=True)])
+    return [o.detach() for o in outputs], list(grads)
+
+
+def assert_gradcheck(function: Callable[..., Sequence[Tensor]], args: Sequence[Any], differentiable: int) -> None:
+    """The gradients of a function against finite differences, in fp64.
+
+    Where a ReLU bends these are wrong; random numbers stay away from there by more than the step.
+    """
+    leaves = tensors_of(require_grad(args, differentiable)[:differentiable])
+
+    def of_leaves(*flat: Tensor) -> tuple[Tensor, ...]:
+        values = iter(flat)
+        given = [[next(values) for _ in v] if isinstance(v, list) else next(values) for v in args[:differentiable]]
+        return tuple(function(*given, *args[differentiable:]))
+
+    assert torch.autograd.gradcheck(of_leaves, leaves, fast_mode=True)
+
+
+def assert_gradients_close_to_reference(
+    kernel: Callable[..., Any],
+    reference: Callable[..., Any],
+    args: Sequence[Any],
+    dtype: torch.dtype,
+    differentiable: int,
+    cast_to: Callable[[Sequence[Any], torch.dtype], list[Any]] = cast_arguments,
+) -> None:
+    """Outputs and gradients: the kernel's error against fp64 is at most twice that of plain PyTorch in the same dtype.
+
+    The error of a tensor is that of its worst element, relative to its largest one. A gradient that is small beside the
+    others is what remains of larger numbers, so a hundredth of the largest is the least that errors are related to.
+    Over all tensors the kernel's errors are, in the quadratic mean, at most twice PyTorch's. Of a gradient with a
+    few elements PyTorch's error is often small by luck; so no single one is more than four times PyTorch's worst.
+    In fp64, where plain PyTorch is the truth itself, the two differ by the order of a few thousand additions.
+    """
+    args = cast_to(cast_to(args, dtype), torch.float64)  # values that the dtypes can hold
+    maps = reference(*args)
+    cotangents = [torch.randn_like(y).to(dtype).double() for y in (maps[0] if isinstance(maps, tuple) else maps)]
+    exact, exact_grads = gradients(reference, args, cotangents, differentiable)
+    plain, plain_grads = gradients(reference, cast_to(args, dtype), cotangents, differentiable)
+    actual, actual_grads = gradients(kernel, cast_to(args, dtype), cotangents, differentiable)
+    for kind, results, same_dtype, truths in (
+        ("output", actual, plain, exact),
+        ("gradient", actual_grads, plain_grads, exact_grads),
+    ):
+        largest = max(truth.abs().max().item() for truth in truths)
+        scales = [max(truth.abs().max().item(), 0.01 * largest) for truth in truths]
+
+        def errors(tensors: list[Tensor], truths: list[Tensor] = truths, scales: list[float] = scales) -> list[float]:
+            pairs = zip(tensors, truths, scales, strict=True)
+            return [(t.double() - truth).abs().max().item() / scale for t, truth, scale in pairs]
+
+        assert [r.shape for r in results] == [t.shape for t in truths]
+        ours, theirs = torch.tensor(errors(results)), torch.tensor(errors(same_dtype))
+        worst, mean = 4 * theirs.max() + FLOOR[dtype], 2 * theirs.square().mean().sqrt() + FLOOR[dtype]
+        if dtype == torch.float64:
+            worst = mean = torch.tensor(1e-12)
+        assert ours.max() <= worst, f"{kind} {ours.argmax()}: relative error {ours.max():.3g}, allowed {worst:.3g}"
+        assert ours.square().mean().sqrt() <= mean, f"{kind}s: relative errors {ours}, PyTorch's {theirs}"
