@@ -11,7 +11,7 @@ How a call is timed
 
 Clocks are left as they are: fix them with `nvidia-smi -lgc` for figures to compare. GB/s are compulsory bytes over the
 median: arguments once and results once; for backward passes the gradients of the outputs, the arguments and the
-gradients of the arguments; so they are a lower bound of what the memory did.
+gradients of the arguments, without what was saved; so they are a lower bound of what the memory did.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -18,7 +19,6 @@ sys.path.append(str(ROOT))  # behind an installed package
 
 from benchmarks import cases, emulated, gpus, prediction, runner, tables  # noqa: E402
 from benchmarks.ops import benchmarks  # noqa: E402
-
 from litehrnet_cuda import functional  # noqa: E402
 
 BENCHMARKS = benchmarks()
@@ -228,8 +228,6 @@ def test_counts_are_those_of_the_kernels() -> None:
         "library = emulated.load_emulator()\n"
         "print(json.dumps([row for op in benchmarks().values() for row in emulated.rows(library, op, case)]))\n"
     )
-    import json
-
     # A process can load the emulated ops once, and here it is the build that counts.
     result = subprocess.run(
         [sys.executable, "-c", script, str(ROOT)],

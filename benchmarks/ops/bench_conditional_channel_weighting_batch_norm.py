@@ -38,7 +38,7 @@ def setup(stage: Stage, batch: int) -> list[Any]:
 
 
 def forward_launches(case: Case) -> list[Traffic]:
-    """Hidden values and logits; gate and filter; merge statistics; gate and shuffle. Statistics, weights are left out."""
+    """Hidden values and logits; gate and filter; merge statistics, which are left out; gate and shuffle."""
     maps = case.map_bytes
     return [
         *logits_launches(case),

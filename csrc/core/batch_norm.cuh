@@ -35,8 +35,8 @@ __device__ __forceinline__ Moments<acc> lanes_merge(Moments<acc> moments, int la
   return moments;
 }
 
-// The union of parts in memory, by each aligned group of `lanes` lanes (a power of two, at most 32), in every lane of it.
-// The whole warp takes part. First the mean, then the deviations from it, without a division a part.
+// The union of parts in memory, by each aligned group of `lanes` lanes (a power of two, at most 32), in every lane of
+// it. The whole warp takes part. First the mean, then the deviations from it, without a division a part.
 template <class acc>
 __device__ __forceinline__ Moments<acc> merge_parts(const Moments<acc>* parts, int part_count, int lanes) {
   const int lane = static_cast<int>(threadIdx.x) & (lanes - 1);

@@ -6,9 +6,9 @@
 
 namespace litehrnet {
 
-// The norm of one channel of the gates, by each aligned group of `lanes` lanes (a power of two, at most 32; the whole warp
-// takes part) and in every lane of it: from parts, where there are some, else from mean and variance. With parts, of all
-// groups of a launch that ask for a channel exactly one is to store its statistics.
+// The norm of one channel of the gates, by a whole warp and in every lane of it: from parts, where there are some, else
+// from mean and variance. With parts, exactly one of all warps of a launch that ask for a channel is to store its
+// statistics.
 template <class acc>
 __device__ __forceinline__ NormalisedChannel<acc> gate_norm(const PositionGates& gates, int channel, bool store,
                                                             int lanes = kWarpSize) {

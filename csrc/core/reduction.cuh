@@ -1,7 +1,7 @@
 // The reductions of reduction.h as blocks of a kernel: of one of its own, or beside the blocks of another one.
 //
-// One thread a result, so neighbouring threads read neighbouring parts, kReductionFlight of them at a time. The order of
-// the sum is that of the parts, whatever the size of the blocks.
+// One thread a result, so neighbouring threads read neighbouring parts, kReductionFlight of them at a time. The order
+// of the sum is that of the parts, whatever the size of the blocks.
 #pragma once
 
 #include "core/reduction.h"

@@ -1,8 +1,8 @@
 // Tiles of whole rows, which the depthwise convolutions for training cut their planes into, and the gates of a tile.
 //
 // A tile has at most kSmallTile pixels (kLargeTile for large batches), so that even batch 1 gives hundreds of them. A
-// group of 8 to 128 lanes owns a tile, a block holds as many groups as fit: small planes share a block. A block's groups
-// have the same tile of neighbouring units; a unit is a plane, or several.
+// group of 8 to 128 lanes owns a tile, a block holds as many groups as fit: small planes share a block. A block's
+// groups have the same tile of neighbouring units; a unit is a plane, or several.
 #pragma once
 
 #include "core/gates.cuh"
@@ -68,7 +68,8 @@ RowTiles make_row_tiles(int batch, int height, int width, int vec, const Positio
     s.gates = rows * gates.width;
   }
   const int log_threads = ceil_log2(row_tile_threads(batch));
-  s.log_lanes = larger(kMinLogLanes, smaller(ceil_log2(ceil_div(s.rows * (width / vec), kVectorsPerLane)), log_threads));
+  const int log_lanes = ceil_log2(ceil_div(s.rows * (width / vec), kVectorsPerLane));
+  s.log_lanes = larger(kMinLogLanes, smaller(log_lanes, log_threads));
   const std::size_t bytes = group_bytes(s);
   const auto all_bytes = [&] { return block_bytes + (bytes << (log_threads - s.log_lanes)); };
   while (s.log_lanes < log_threads && all_bytes() > kMaxSharedBytes) ++s.log_lanes;

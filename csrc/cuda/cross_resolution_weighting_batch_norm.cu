@@ -1,33 +1,34 @@
 // cross_resolution_weighting_batch_norm: hidden = W1 pool(x)     logits = W2 relu(norm1(hidden))
 //                                        y_i = x_i * upsample(sigmoid(norm2(logits)))_i, all branches i at once
 //
-// pool and upsample as in cross_resolution_weighting.cu. norm1 and norm2 take the statistics of the batch, all images and
-// positions, or are given them. Statistics of a batch need all of what they are taken of, hence a launch each; a launch
-// leaves moments of its blocks' shares ("parts"), which the blocks of the next one merge.
+// pool and upsample as in cross_resolution_weighting.cu. norm1 and norm2 take the statistics of the batch, all images
+// and positions, or are given them. Statistics need all of what they are taken of, hence a launch each; a launch leaves
+// moments of its blocks' shares ("parts"), which the blocks of the next one merge.
 //
 // Layout   x_i [N, c_i, H_i, W_i], planes contiguous, any image and plane stride; y_i contiguous. W1 [R, C], W2 [C, R].
 //          hidden [N, R, h, w], logits [N, C, h, w]; parts of norm1 [R][blocks], of norm2 [C][shares].
 //          Positions are numbered through all images: M = N h w.
-// First    block = tiles of up to kMaxTile positions, at most kMaxBlocks blocks, each with every so many'th tile. It pools
-//          the tile's windows, warp by warp over all branches; multiplies: warp = (output, up to 4 positions), lanes
-//          along C; and takes moments: warp = output, lanes along positions.
-// Second   block = kGroup channels and one share of the positions, at most kMaxParts shares. It merges norm1's parts, and
-//          goes through its share 32 positions at a time: lane = position, warp = kPerWarp channels; activations and
-//          weights lie in shared memory.
-// Third    where y is wanted: block = kThirdVectors vectors of one channel in any images; thread = vector.
-// Traffic  the first reads x once, W1 a tile (44 KB in the four-branch network), and writes hidden, 1/20 of x there; the
-//          second reads hidden once a group of channels, from L2, and writes logits, 1/8 of x; the third reads x, and
-//          writes y. Parts are 12 bytes each: norm1's 57 KB at most there.
+// First    block = tiles of up to kMaxTile positions, at most kMaxBlocks blocks, which take turns. It pools the tile's
+//          windows, warp by warp over all branches; multiplies: warp = (output, 1 or up to 4 positions), lanes along C;
+//          and takes moments: warp = output, lane = position.
+// Second   block = kGroup channels and one share of the positions, at most kMaxParts shares. It merges norm1's parts,
+//          and goes through its share 32 positions at a time: lane = position, warp = kPerWarp channels; activations
+//          and weights lie in shared memory.
+// Third    where y is wanted: see cross_resolution_weighting_batch_norm_outputs.cuh.
+// Traffic  the first reads x once, W1 once a tile (44 KB in the four-branch network, from L2), and writes hidden, there
+//          1/60 of x; the second reads hidden once a group of channels, from L2, and writes logits, 1/8 of x; the
+//          third reads x and writes y. Parts are 12 bytes each: those of norm1 57 KB at most there.
 // Sums     lanes, pieces and parts in a fixed order: bitwise reproducible, no atomics. Moments of the logits are taken
-//          after rounding to the element type: what the norm makes of the stored logits has mean 0 and variance 1 then, as
-//          the backward pass, which reads them, takes for granted, and as in PyTorch.
+//          after rounding to the element type, as in PyTorch: what the norm makes of the stored logits then has mean 0
+//          and variance 1, and that is what the backward pass, which reads them, takes for granted.
 // Limits   C + 4 R + 3 accumulators within 48 KB of shared memory, and R up to 2,048 in fp32, 512 in fp64; M and the
 //          pixels of a channel in all images below 2^31.
 #include "cuda/cross_resolution_weighting_batch_norm.h"
 
-#include "core/gates.cuh"
+#include "core/batch_norm.cuh"
 #include "core/windows.cuh"
 #include "core/workspace.h"
+#include "cuda/cross_resolution_weighting_batch_norm_outputs.cuh"
 
 namespace litehrnet {
 namespace {
@@ -42,23 +43,17 @@ constexpr int kSecondWarps = 8;   // of a block of the second launch
 constexpr int kPerWarp = 4;       // channels: one or two loads of 16 bytes for their weights
 constexpr int kGroup = kSecondWarps * kPerWarp;
 constexpr int kRows = 64;         // of W2's inputs at a time in shared memory: above the networks' 37
-constexpr int kThirdThreads = 256;
-constexpr int kThirdVectors = 4 * kThirdThreads;
 constexpr int kWarps = kThreads / kWarpSize;
 
 struct Section {
   Windows windows;
-  FastDivisor vectors_per_row, vectors_per_plane;  // third launch
   int first_item;      // items of 32 lanes, numbered over all branches
   int channel_offset;  // in the concatenation
-  int first_block, tiles;  // third launch: blocks of the branch, and of a channel
-  int vec;                 // third launch: elements of a vector
 };
 
 struct Plan {
   CrossResolutionWeightingBatchNormParams params;
   Section section[kMaxBranches];
-  PositionGates gates;  // norm2's statistics may still be in parts
   FastDivisor tile_divisor, positions_divisor, width_divisor;
   int tile, tiles, blocks, items;              // first launch: positions of a tile
   int shares, share_tiles, groups;             // second launch: of the positions, tiles of 32, groups of channels
@@ -188,7 +183,8 @@ __device__ __forceinline__ void load_norm1(const Plan& p, NormalisedChannel<acc>
   const int thread = static_cast<int>(threadIdx.x), outputs = params.hidden_channels, lanes = p.merge_lanes;
   const auto eps = static_cast<acc>(params.eps);
   if (p.parts1 == nullptr) {
-    for (int r = thread; r < outputs; r += kSecondWarps * kWarpSize) norms[r] = normalised_channel(params.norm1, r, eps);
+    for (int r = thread; r < outputs; r += kSecondWarps * kWarpSize)
+      norms[r] = normalised_channel(params.norm1, r, eps);
     return;
   }
   for (int first = 0; first < outputs * lanes; first += kSecondWarps * kWarpSize) {
@@ -267,46 +263,6 @@ __global__ void __launch_bounds__(kSecondWarps* kWarpSize) logits_kernel(const _
 }
 static_assert(kGroup == kWarpSize && kPerWarp % kVecElems<float> == 0, "a lane stages one channel's weights");
 
-template <class scalar_t, int kVec>
-__device__ __forceinline__ void weight_tile(const Plan& p, int branch, int channel, int tile) {
-  const Section& s = p.section[branch];
-  const CrossResolutionWeightingBatchNormBranch& r = p.params.branch[branch];
-  const int gate_channel = s.channel_offset + channel, vectors = r.height * r.width / kVec;
-  const auto norm = gate_norm<acc_t<scalar_t>>(p.gates, gate_channel, tile == 0 && threadIdx.x < kWarpSize);
-  const std::int64_t all = static_cast<std::int64_t>(vectors) * p.params.batch;
-  for (int i = 0; i < kThirdVectors; i += kThirdThreads) {
-    const std::int64_t wanted = static_cast<std::int64_t>(tile) * kThirdVectors + i + threadIdx.x;
-    if (wanted >= all) return;
-    const int index = static_cast<int>(wanted), image = s.vectors_per_plane.divide(index);
-    const int vector = index - image * vectors, row = s.vectors_per_row.divide(vector), offset = vector * kVec;
-    const scalar_t* x = static_cast<const scalar_t*>(r.x) + image * r.x_image_stride + channel * r.x_plane_stride;
-    scalar_t* y = static_cast<scalar_t*>(r.y) +
-                  (static_cast<std::int64_t>(image) * r.channels + channel) * r.height * r.width;
-    const scalar_t* logits = gate_logits<scalar_t>(p.gates, image, gate_channel) +
-                             nearest_position(row, p.height, r.height) * p.width;
-    auto pixels = load_vec<kVec>(x + offset);
-#pragma unroll
-    for (int e = 0; e < kVec; ++e) {
-      const int column = nearest_position(offset - row * r.width + e, p.width, r.width);
-      pixels.v[e] = from_acc<scalar_t>(to_acc(pixels.v[e]) * gate_at(norm, logits[column]));
-    }
-    store_vec(y + offset, pixels);
-  }
-}
-
-template <class scalar_t>
-__global__ void __launch_bounds__(kThirdThreads) weight_kernel(const __grid_constant__ Plan plan) {
-  const int block = static_cast<int>(blockIdx.x);
-  int branch = 0;
-#pragma unroll
-  for (int b = 1; b < kMaxBranches; ++b) branch += b < plan.params.branches && block >= plan.section[b].first_block;
-  const Section& s = plan.section[branch];
-  const int channel = (block - s.first_block) / s.tiles, tile = block - s.first_block - channel * s.tiles;
-  visit_vec<scalar_t>(s.vec, [&](auto vec) {
-    weight_tile<scalar_t, decltype(vec)::value>(plan, branch, channel, tile);
-  });
-}
-
 bool has_valid_sizes(const CrossResolutionWeightingBatchNormParams& params) {
   if (params.branches < 1 || params.branches > kMaxBranches || params.batch < 0 || params.hidden_channels < 1)
     return false;
@@ -315,7 +271,7 @@ bool has_valid_sizes(const CrossResolutionWeightingBatchNormParams& params) {
     if (r.channels < 1 || r.height < 1 || r.width < 1) return false;
     // Positions and pixels of a channel are counted in 32 bits, tiles that reach behind the last one included.
     const std::int64_t plane = static_cast<std::int64_t>(r.height) * r.width;
-    if (plane > kMaxGrid || plane * larger(params.batch, 1) > kMaxGrid - kThirdVectors) return false;
+    if (plane > kMaxGrid || plane * larger(params.batch, 1) > kMaxGrid - kOutputVectors) return false;
   }
   return true;
 }
@@ -405,32 +361,6 @@ cudaError_t launch_logits(Plan& plan, DType dtype, cudaStream_t stream) {
   });
 }
 
-cudaError_t launch_weight(Plan& plan, DType dtype, cudaStream_t stream) {
-  const CrossResolutionWeightingBatchNormParams& params = plan.params;
-  const int size = static_cast<int>(element_size(dtype));
-  plan.gates = gates_of(plan);
-  std::int64_t blocks = 0;
-  for (int b = 0; b < params.branches; ++b) {
-    const CrossResolutionWeightingBatchNormBranch& r = params.branch[b];
-    Section& s = plan.section[b];
-    s.vec = kVecBytes / size;
-    while (s.vec > 1 && (r.width % s.vec != 0 || !is_aligned(r.y, size, 0, 0, s.vec * size) ||
-                         !is_aligned(r.x, size, r.x_image_stride, r.x_plane_stride, s.vec * size)))
-      s.vec /= 2;
-    const int plane = r.height * r.width / s.vec;
-    s.vectors_per_row = FastDivisor::of(r.width / s.vec);
-    s.vectors_per_plane = FastDivisor::of(plane);
-    s.tiles = ceil_div(plane * params.batch, kThirdVectors);
-    s.first_block = static_cast<int>(blocks);
-    blocks += static_cast<std::int64_t>(s.tiles) * r.channels;
-    if (blocks > kMaxGrid) return cudaErrorInvalidValue;
-  }
-  return visit_dtype(dtype, [&](auto zero) {
-    return launch(weight_kernel<decltype(zero)>, dim3(static_cast<unsigned>(blocks)), dim3(kThirdThreads), 0, stream,
-                  plan);
-  });
-}
-
 }  // namespace
 
 std::size_t cross_resolution_weighting_batch_norm_workspace_bytes(
@@ -458,7 +388,8 @@ cudaError_t launch_cross_resolution_weighting_batch_norm_forward(const CrossReso
   plan.width_divisor = FastDivisor::of(plan.width);
   cudaError_t error = launch_hidden(plan, dtype, stream);
   if (error == cudaSuccess) error = launch_logits(plan, dtype, stream);
-  if (error == cudaSuccess && params.branch[0].y != nullptr) error = launch_weight(plan, dtype, stream);
+  if (error == cudaSuccess && params.branch[0].y != nullptr)
+    error = launch_outputs(params, gates_of(plan), dtype, stream);
   return error;
 }
 

@@ -6,19 +6,20 @@
 //   dlogits = norm2'(dn2)     dn1 = (W2^T dlogits where norm1(hidden) > 0)     dhidden = norm1'(dn1)
 //   dpooled = W1^T dhidden    grad_x_i = grad_y_i * upsample(g)_i + pool_i'(dpooled)
 //   grad W1 = sum of dhidden pooled^T     grad W2 = sum of dlogits relu(norm1(hidden))^T
-// where norm'(dn) = weight / deviation (dn - mean(dn) - n mean(dn n)) for normalised values n, the means over the batch;
+//
+// where norm'(dn) = weight / deviation (dn - mean(dn) - n mean(dn n)) for normalised values n, means over the batch;
 // grad weight = sum of dn n, grad bias = sum of dn. Statistics that did not depend on x ("frozen") have no means.
 //
 // Layout   x, grad_y, grad_x [N, c_i, H_i, W_i], planes contiguous, any image and plane stride; logits [N, C, h, w];
 //          hidden [N, R, h, w], W1 [R, C], W2 [C, R] and the workspace in float (double for fp64). "Flat positions" are
 //          those of all images, M = N h w.
 // Mapping  four launches, as a sum over the whole batch is a barrier:
-//          1  ..._windows.cuh    warp = some flat positions of a channel, of which it sums the windows: up to kMaxParts
-//                                warps a channel. A window has a power of two of lanes, fewer in larger batches, so that
-//                                a lane has several vectors in flight.
+//          1  ..._windows.cuh    warp = some flat positions of a channel, of which it sums the windows: up to
+//                                kMaxParts warps a channel. A window has a power of two of lanes, fewer in larger
+//                                batches, so that a lane has several vectors in flight.
 //          2  ..._positions.cuh  block = tiles of eight flat positions, in turns: dlogits, dn1.
-//          3  ..._positions.cuh  the same for dpooled; other blocks sum a tile of a matrix's gradient over a part of the
-//                                positions.
+//          3  ..._positions.cuh  the same for dpooled; other blocks sum a tile of a matrix's gradient over a part of
+//                                the positions.
 //          4  ..._windows.cuh    thread = vectors of pixels of a plane, anywhere in it; other blocks sum the matrices'
 //                                parts, and those of somebody else (`aside`).
 // Traffic  x is read once, grad_y twice, grad_x written once; where windows overlap the first launch reads x twice, the
@@ -43,7 +44,7 @@ constexpr int kMaxSplits = 32;       // parts of the matrices' gradients
 constexpr std::size_t kSums = sizeof(NormSums<double>) / sizeof(double);
 // Blocks of a multiprocessor that registers are to leave room for; fp64 would spill.
 template <class scalar_t>
-constexpr int kWindowBlocks = sizeof(scalar_t) == 8 ? 1 : 4;
+constexpr int kWindowBlocks = sizeof(scalar_t) == 8 ? 1 : 3;
 template <class scalar_t>
 constexpr int kTileBlocks = sizeof(scalar_t) == 8 ? 1 : 2;
 template <class scalar_t>
@@ -105,8 +106,8 @@ bool has_valid_sizes(const Params& params) {
          params.aside.count + 2 <= kMaxReductions;
 }
 
-// The vectors of pixels that the last launch reads and writes: within one window where that leaves 8 bytes, else as wide
-// as planes allow; one pixel where windows do not coincide.
+// The vectors of pixels that the last launch reads and writes: within one window where that leaves 8 bytes, else as
+// wide as planes allow; one pixel where windows do not coincide.
 void cut_pixels(Section& s, const Branch& r, int batch, DType dtype) {
   const int size = static_cast<int>(element_size(dtype)), plane = r.height * r.width;
   const auto fits = [&](int vec) {
@@ -129,8 +130,8 @@ void cut_pixels(Section& s, const Branch& r, int batch, DType dtype) {
   s.ratio_x_divisor = FastDivisor::of(larger(s.windows.ratio_x, 1));
 }
 
-// Which flat positions the warps of the first launch have. Where a warp would take several turns, windows get fewer lanes:
-// down to a quarter, so that a lane requests four vectors in place of one.
+// Which flat positions the warps of the first launch have. Where a warp would take several turns, windows get fewer
+// lanes, down to a quarter, so that a lane requests four vectors in place of one.
 void cut_positions(Section& s, int flat_positions) {
   const int per_part = ceil_div(flat_positions, kMaxParts);
   for (int i = 0; i < 2 && s.windows.log_lanes > 0 && per_part >= 2 * (kWarpSize >> s.windows.log_lanes); ++i)

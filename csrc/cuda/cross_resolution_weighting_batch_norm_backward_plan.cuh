@@ -1,5 +1,5 @@
-// What the four launches of cross_resolution_weighting_batch_norm_backward pass on to one another, and the gradient of a
-// batch norm, which two of them take.
+// What the four launches of cross_resolution_weighting_batch_norm_backward pass on to one another, and the gradient of
+// a batch norm, which two of them take.
 #pragma once
 
 #include "core/batch_norm.cuh"
@@ -13,14 +13,14 @@ using Params = CrossResolutionWeightingBatchNormBackwardParams;
 
 // How the launches cut a branch.
 struct Section {
-  Windows windows;                      // of the first launch
-  FastDivisor norm2_parts_divisor;      // first launch: warp = (channel, part)
-  FastDivisor pieces_divisor;           // last launch: of a tile
+  Windows windows;                                     // its lanes and vectors are those of the first launch
+  FastDivisor norm2_parts_divisor;                     // first launch: warp = (channel, part)
+  FastDivisor pieces_divisor;                          // last launch: by pieces_per_tile
   FastDivisor width_divisor, ratio_y_divisor, ratio_x_divisor;
-  void* norm2_parts;                    // NormSums [norm2_part_count][c]
-  int channel_offset;                   // in the concatenation
+  void* norm2_parts;                                   // NormSums [norm2_part_count][c]
+  int channel_offset;                                  // in the concatenation
   int first_warp, norm2_part_count, positions_per_part;
-  int first_block, vec, one_position;   // last launch: pixels of a vector; whether these always read one position
+  int first_block, vec, one_position;  // last launch: pixels of a vector; whether these always read one position
   int planes_per_block, tiles_per_plane, pieces_per_tile, pieces_per_plane;
 };
 

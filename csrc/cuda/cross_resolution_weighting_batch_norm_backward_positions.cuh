@@ -12,20 +12,21 @@ constexpr int kTilePositions = 8;  // flat positions of a tile: a sector of fp32
 template <class acc>
 constexpr int kInputs = 2048 / static_cast<int>(sizeof(acc));
 template <class acc>
-constexpr std::size_t kTileBytes = kInputs<acc> * sizeof(NormGradient<acc>) +
-                                   sizeof(acc) * kTilePositions *
-                                       larger(kInputs<acc>, kTileThreads);
+constexpr std::size_t kTileBytes =
+    kInputs<acc> * sizeof(NormGradient<acc>) + sizeof(acc) * kTilePositions * larger(kInputs<acc>, kTileThreads);
 
 template <class acc>
-constexpr int kWeights = 16 / static_cast<int>(sizeof(acc));  // of a thread in flight
+constexpr int kWeights = sizeof(acc) == 8 ? 2 : 4;  // of a thread in flight
 
-// outputs[o][m] = sum over i of weights[i][o] inputs[i][m], for the tiles of flat positions m of one of `blocks` blocks.
-// `coefficients(i, lead)` gives what `input(i, m, coefficients)` needs, for the input's channel, in a thread or, with
-// kByWarp, in all lanes of a warp; `lead` in the first of several turns. `output(o, m, sum, live, turn)` is called by all
-// lanes of a warp, eight of which have one output each, and `live` ones a position.
+// The sums over i of weights[i][o] inputs[i][m], for outputs o and the tiles of flat positions m of one of `blocks` blocks.
+// Inputs are the gradients of what a batch norm normalised:
+//   coefficients(i, last_outputs)               gives them, in a thread or, with kByWarp, in all lanes of a warp
+//   input(i, m, coefficients, last_outputs)     an input; the last time for it with `last_outputs`
+//   output(o, m, sum, live, turn, first_tile)   takes a sum; called by whole warps, in which kTilePositions lanes share
+//                                               an output. Lanes that are not `live` have none.
 //
-// Thread = (output, some of the inputs), so that neighbouring threads read neighbouring weights, each of them for all
-// positions of the tile; the sums over the inputs meet in shared memory, from which positions are neighbours.
+// Thread = (output, some of the inputs), so that neighbouring threads read neighbouring weights, each for all positions of
+// the tile. The sums over the inputs meet in shared memory, from which they are taken with positions as neighbours.
 struct Turn {
   bool first, last;  // of those that take the inputs of one output
 };
@@ -56,8 +57,9 @@ __device__ __forceinline__ void multiply(const Plan& p, const acc* weights, int 
       for (int tile = block; tile < p.tiles; tile += blocks) {
         for (int item = thread; item < count * kTilePositions; item += kTileThreads) {
           const int i = item / kTilePositions, flat = tile * kTilePositions + item % kTilePositions;
-          values[item] = flat < p.flat_positions ? input(input0 + i, FlatPosition(p, flat), coefficient[i], last_outputs)
-                                                 : 0;
+          values[item] = 0;
+          if (flat < p.flat_positions)
+            values[item] = input(input0 + i, FlatPosition(p, flat), coefficient[i], last_outputs);
         }
         __syncthreads();  // inputs are complete
         acc sum[kTilePositions] = {};
@@ -198,13 +200,14 @@ __device__ void pooled_gradients(const Plan& p, int block, unsigned char* shared
       });
 }
 
-// Third launch, other blocks: a tile of rows x columns (hidden channels x channels) of a matrix's gradient, summed over a
-// part of the flat positions. Thread = a column and four rows.
+// Third launch, other blocks: a tile of rows x columns (hidden channels x channels) of a matrix's gradient, summed over
+// a part of the flat positions. Thread = a column and four rows.
 constexpr int kMatrixRows = kTileWarps, kMatrixColumns = 128, kMatrixDepth = kWarpSize;
 constexpr int kThreadRows = kMatrixRows * kMatrixColumns / kTileThreads;
 constexpr int kRowStride = kMatrixRows + 4, kColumnStride = kMatrixColumns + 1;  // pads keep banks apart
 template <class acc>
 constexpr std::size_t kMatrixBytes = sizeof(acc) * kMatrixDepth * (kRowStride + kColumnStride);
+static_assert(kMatrixRows <= kMatrixDepth, "a tile fits where columns were");
 static_assert(kTileThreads % kMatrixColumns == 0 && kThreadRows == 4 && kRowStride % 4 == 0, "whole vectors");
 
 template <class scalar_t>
@@ -266,10 +269,22 @@ __device__ void matrix_gradients(const Plan& p, int block, unsigned char* shared
   }
   acc* const parts = static_cast<acc*>(first_matrix ? p.w1_parts : p.w2_parts) +
                      static_cast<std::int64_t>(split) * hidden * channels;
+  if (first_matrix) {
 #pragma unroll
-  for (int i = 0; i < kThreadRows; ++i) {
-    const int r = row0 + my_rows + i, c = column0 + mine;
-    if (r < hidden && c < channels) parts[first_matrix ? r * channels + c : c * hidden + r] = sum[i];
+    for (int i = 0; i < kThreadRows; ++i) {
+      const int r = row0 + my_rows + i, c = column0 + mine;
+      if (r < hidden && c < channels) parts[r * channels + c] = sum[i];
+    }
+    return;
+  }
+  // Grad W2 is [C, R]: the tile is transposed, so that neighbouring threads write neighbours.
+#pragma unroll
+  for (int i = 0; i < kThreadRows; ++i) columns[(my_rows + i) * kColumnStride + mine] = sum[i];
+  __syncthreads();  // the tile is complete
+  for (int item = thread; item < kMatrixRows * kMatrixColumns; item += kTileThreads) {
+    const int r = item % kMatrixRows, c = item / kMatrixRows;
+    if (row0 + r < hidden && column0 + c < channels)
+      parts[(column0 + c) * hidden + row0 + r] = columns[r * kColumnStride + c];
   }
 }
 

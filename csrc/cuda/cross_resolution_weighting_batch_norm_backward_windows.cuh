@@ -9,10 +9,13 @@ namespace litehrnet::weighting_backward {
 
 constexpr int kPixelThreads = 256;
 constexpr int kPixelWarps = kPixelThreads / kWarpSize;
-constexpr int kFlight = 4;  // vectors that a thread of the last launch requests at once
+constexpr int kFlight = 4;  // vectors of a map that a thread of the last launch requests at once
+// And of the first; 16-bit types have few vectors in a window, and many registers for their values.
+template <class scalar_t>
+constexpr int kPieceFlight = sizeof(scalar_t) == 2 ? 2 : 4;
 
-// First launch, one warp: some flat positions of a channel. The gradient of a gate is the sum of grad_y x over the pixels
-// that read the position.
+// First launch, one warp: some flat positions of a channel. The gradient of a gate is the sum of grad_y x over the
+// pixels that read the position.
 template <class scalar_t, int kVec, bool kCoincide>
 __device__ void sum_windows(const Plan& p, const Section& s, const Branch& r, int channel, int part) {
   using acc = acc_t<scalar_t>;
@@ -37,14 +40,28 @@ __device__ void sum_windows(const Plan& p, const Section& s, const Branch& r, in
       const Window pools = pooled_window(s.windows, row, column, r.height, r.width, p.height, p.width);
       area = pools.rows * pools.columns;
       if constexpr (kCoincide) {
-        for_each_piece<kVec>(s.windows, pools, first_piece, r.width, [&](int pixel) {
-          const auto values = load_vec<kVec>(x + pixel), gradients = load_vec<kVec>(grad_y + pixel);
+        constexpr int kPieces = kPieceFlight<scalar_t>;
+        const int per_row = pools.columns / kVec, pieces = pools.rows * per_row;
+#pragma unroll 1
+        for (int next = first_piece; next < pieces; next += kPieces * lanes) {
+          Vec<scalar_t, kVec> values[kPieces] = {}, gradients[kPieces] = {};
 #pragma unroll
-          for (int e = 0; e < kVec; ++e) {
-            product += to_acc(gradients.v[e]) * to_acc(values.v[e]);
-            sum += to_acc(values.v[e]);
+          for (int u = 0; u < kPieces; ++u) {
+            const int piece = next + u * lanes, line = s.windows.pieces_per_row.divide(piece);
+            if (piece >= pieces) continue;
+            const int pixel = (pools.row + line) * r.width + pools.column + (piece - line * per_row) * kVec;
+            values[u] = load_vec<kVec>(x + pixel);
+            gradients[u] = load_vec<kVec>(grad_y + pixel);
           }
-        });
+#pragma unroll
+          for (int u = 0; u < kPieces; ++u) {
+#pragma unroll
+            for (int e = 0; e < kVec; ++e) {
+              product += to_acc(gradients[u].v[e]) * to_acc(values[u].v[e]);
+              sum += to_acc(values[u].v[e]);
+            }
+          }
+        }
       } else {
         for_each_piece<kVec>(s.windows, pools, first_piece, r.width, [&](int pixel) { sum += to_acc(x[pixel]); });
         const Window reads = reading_window(s.windows, row, column, r.height, r.width, p.height, p.width);
@@ -92,7 +109,8 @@ struct Piece {
   std::int64_t grad_y, grad_x, maps;  // offsets
 };
 
-__device__ __forceinline__ Piece piece_of(const Plan& p, const Section& s, const Branch& r, int group, int tile, int i) {
+__device__ __forceinline__ Piece piece_of(const Plan& p, const Section& s, const Branch& r, int group, int tile,
+                                          int i) {
   const int in_group = s.pieces_divisor.divide(i), plane = group * s.planes_per_block + in_group;
   const int piece = tile * s.pieces_per_tile + i - in_group * s.pieces_per_tile;
   const int image = plane / r.channels, channel = plane - image * r.channels;
@@ -129,8 +147,8 @@ __device__ __forceinline__ PixelTerms<acc> pixel_terms(const Plan& p, const Sect
   }
 }
 
-// Last launch, one block: grad_x for a tile of a plane, or for several planes. It may lie where grad_y does: what a thread
-// replaces, nobody else reads.
+// Last launch, one block: grad_x for a tile of a plane, or for several planes. It may lie where grad_y does: what a
+// thread replaces, nobody else reads.
 template <class scalar_t, int kVec, Reach kReach>
 __device__ void pixel_gradients(const Plan& p, const Section& s, const Branch& r, int block) {
   using acc = acc_t<scalar_t>;
@@ -148,7 +166,8 @@ __device__ void pixel_gradients(const Plan& p, const Section& s, const Branch& r
       piece[u] = piece_of(p, s, r, group, tile, first + u * kPixelThreads);
       if (!piece[u].live) continue;
       gradients[u] = load_vec<kVec>(grad_y + piece[u].grad_y);
-      if constexpr (kReach != Reach::kSeveral) terms[u] = pixel_terms<acc, kReach>(p, s, r, piece[u].maps, piece[u].pixel);
+      if constexpr (kReach != Reach::kSeveral)
+        terms[u] = pixel_terms<acc, kReach>(p, s, r, piece[u].maps, piece[u].pixel);
     }
 #pragma unroll
     for (int u = 0; u < kAtOnce; ++u) {

@@ -13,11 +13,10 @@
 // Launch 2  (statistics) a block per channel: the moments of its tiles, groups of lanes taking a plane each.
 // Launch 3  (y) the tiles of launch 1 again.
 // Traffic   reads x (rows + 2) / rows times at most (1.25 for 8-row tiles; from memory once, the rest from L2), writes
-//           filtered once, and three numbers a tile; logits are re-read by the tiles of a plane, at most once more each.
+//           filtered once, and three numbers a tile. Neighbouring tiles share rows of logits.
 // Sums      a lane's values in order, lanes by a fixed tree, warps, tiles and images in order: bitwise reproducible.
-// Limits    in 48 KB of shared memory a tile's gates (accumulators) and 3 (W + 2 vectors) elements: without gates W up to
-//           about 2,000 in fp64 and 4,000 in fp32; with gates of as high a resolution as the maps 1,000 and 2,000.
-//           N c < 2^31.
+// Limits    in 48 KB of shared memory a tile's gates (accumulators) and 3 (W + 2 vectors) elements: W up to about 2,000
+//           in fp64 and 4,000 in fp32, half of that with gates of as high a resolution as the maps. N c < 2^31.
 #include "core/row_tiles.cuh"
 #include "cuda/depthwise_conv_batch_norm.h"
 
@@ -69,8 +68,8 @@ __device__ void filter_tile(const Plan& p, int branch, int block, unsigned char*
   const int wanted = t.rows == 0 ? 0 : (t.rows + 2) * vectors;
   const int groups = static_cast<int>(blockDim.x) >> s.log_lanes;
   acc* staged_gates = reinterpret_cast<acc*>(shared + kScratchBytes) + t.group * s.gates;
-  scalar_t* staged = reinterpret_cast<scalar_t*>(
-                         shared + round_up(static_cast<int>(kScratchBytes + groups * s.gates * sizeof(acc)), kVecBytes)) +
+  const int staged_offset = round_up(static_cast<int>(kScratchBytes + groups * s.gates * sizeof(acc)), kVecBytes);
+  scalar_t* staged = reinterpret_cast<scalar_t*>(shared + staged_offset) +
                      t.group * (s.rows + 2) * stride;  // [rows + 2][stride], pixel 0 at kVec
 
   acc weight[9];
@@ -127,7 +126,8 @@ __device__ void filter_tile(const Plan& p, int branch, int block, unsigned char*
   __syncthreads();  // the input rows of every group are staged
 
   MomentsAccumulator<acc> values;
-  scalar_t* filtered = static_cast<scalar_t*>(r.filtered) + (static_cast<std::int64_t>(t.unit) * r.height + t.row0) * width;
+  scalar_t* filtered =
+      static_cast<scalar_t*>(r.filtered) + (static_cast<std::int64_t>(t.unit) * r.height + t.row0) * width;
 #pragma unroll 1
   for (int v = t.lane; v < t.rows * vectors; v += t.lanes) {
     const int row = s.vectors_divisor.divide(v), column = (v - row * vectors) * kVec;
@@ -177,7 +177,7 @@ __global__ void __launch_bounds__(kLargeThreads, kBlocks<scalar_t>)
   });
 }
 
-// One block, one channel. Each aligned group of lanes merges the tiles of a plane; its first lane keeps the planes' moments.
+// One block, one channel. Each aligned group of lanes merges the tiles of a plane; its first lane merges the planes.
 template <class acc>
 __global__ void __launch_bounds__(kStatisticsThreads)
     depthwise_conv_batch_norm_statistics_kernel(const __grid_constant__ Plan plan) {
@@ -289,7 +289,8 @@ cudaError_t launch_depthwise_conv_batch_norm_forward(const DepthwiseConvBatchNor
     static_cast<RowTiles&>(s) = make_row_tiles(
         params.batch, r.height, r.width, vec, params.gates, 1, kScratchBytes + kVecBytes,
         [&](const RowTiles& tiles) {
-          return tiles.gates * accumulate_size(dtype) + static_cast<std::size_t>(tiles.rows + 2) * (r.width + 2 * vec) * size;
+          return tiles.gates * accumulate_size(dtype) +
+                 static_cast<std::size_t>(tiles.rows + 2) * (r.width + 2 * vec) * size;
         },
         shared_bytes);
     s.moments = moments;
@@ -297,7 +298,8 @@ cudaError_t launch_depthwise_conv_batch_norm_forward(const DepthwiseConvBatchNor
     s.first_block = static_cast<int>(blocks);
     s.first_channel = static_cast<int>(channels);
     channels += r.channels;
-    blocks += ceil_div<std::int64_t>(static_cast<std::int64_t>(params.batch) * r.channels, threads >> s.log_lanes) * s.tiles;
+    const std::int64_t planes = static_cast<std::int64_t>(params.batch) * r.channels;
+    blocks += ceil_div<std::int64_t>(planes, threads >> s.log_lanes) * s.tiles;
     if (blocks > kMaxGrid || channels > kMaxGrid) return cudaErrorInvalidValue;
   }
   if (shared_bytes > kMaxSharedBytes) return cudaErrorInvalidValue;
@@ -307,8 +309,8 @@ cudaError_t launch_depthwise_conv_batch_norm_forward(const DepthwiseConvBatchNor
     cudaError_t error = launch(depthwise_conv_batch_norm_filter_kernel<scalar_t>, grid, dim3(threads), shared_bytes,
                                stream, plan);
     if (error == cudaSuccess)
-      error = launch(depthwise_conv_batch_norm_statistics_kernel<acc_t<scalar_t>>, dim3(static_cast<unsigned>(channels)),
-                     dim3(kStatisticsThreads), kScratchBytes, stream, plan);
+      error = launch(depthwise_conv_batch_norm_statistics_kernel<acc_t<scalar_t>>,
+                     dim3(static_cast<unsigned>(channels)), dim3(kStatisticsThreads), kScratchBytes, stream, plan);
     if (error == cudaSuccess && params.branch[0].y != nullptr)
       error = launch(depthwise_conv_batch_norm_normalise_kernel<scalar_t>, grid, dim3(threads), 0, stream, plan);
     return error;

@@ -8,15 +8,15 @@
 
 namespace litehrnet {
 
-// Planes are contiguous; strides are in elements. x, filtered and y have the element type; all else is float (double for
-// fp64).
+// Planes are contiguous; strides are in elements. x, filtered and y have the element type; all else is float (double
+// for fp64).
 struct DepthwiseConvBatchNormBranch {
   const void* x;       // [N, c, H, W]
   const void* weight;  // [c, 3, 3]
   BatchNorm norm;      // of c channels
   void* filtered;      // [N, c, H, W] contiguous, kept for the backward pass
   void* y;             // [N, c, H, W] contiguous; null in all branches: not wanted
-  void* plane_sums;    // [N, c]: of filtered
+  void* plane_sums;    // [N, c]: of filtered; null: not wanted
   std::int64_t x_image_stride, x_plane_stride;
   int channels, height, width;
   int gate_channel;  // the branch's first channel among those of the gates

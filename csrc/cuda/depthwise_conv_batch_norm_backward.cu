@@ -1,7 +1,7 @@
 // depthwise_conv_batch_norm_backward, after the batch norm's own backward pass, for all branches i at once:
 //
-//   grad filtered = k0 grad_y + k1 (filtered - k2) + k3           computed on load, never stored
-//   grad_x(q)     = sum over offsets o of weight(o) grad filtered(q - o)
+//   grad filtered  = k0 grad_y + k1 (filtered - k2) + k3          computed on load, never stored
+//   grad_x(q)      = sum over offsets o of weight(o) grad filtered(q - o)
 //   grad_weight(o) = sum over images and pixels q of x(q) gate(q) grad filtered(q - o)
 //
 // grad_x is the gradient of x gate. Outside the map grad filtered is zero. Both sums take the same nine values around a
@@ -10,14 +10,14 @@
 // Layout   planes contiguous; grad_y, x, grad_x with any image and plane stride. grad_x apart from all that is read.
 // Mapping  tiles of whole rows, see row_tiles.cuh; a unit is one channel of a few images, one image mostly. A group
 //          stages grad filtered of its rows and one above and below as accumulators, with a zero column left and right,
-//          while its first vectors of x travel; a lane then computes vectors of up to 16 bytes of outputs and keeps nine
-//          sums for the weights. For small planes of large batches, and where a channel would have more than kMaxParts
-//          parts, a group takes several images one after the other.
-// Traffic  reads grad_y and filtered (rows + 2) / rows times at most (from memory once, the rest from L2), x once; writes
-//          grad_x once, and nine numbers for 128 pixels or more with large batches: below 2 % of the maps in fp32.
+//          while its first vectors of x travel. A lane then computes vectors of outputs whose accumulators take up to
+//          16 bytes, and keeps nine sums for the weights. For small planes of large batches, and where a channel would
+//          have more than kImageParts parts, a group takes several images one after the other.
+// Traffic  reads grad_y and filtered (rows + 2) / rows times at most (from memory once, the rest from L2), x once;
+//          writes grad_x once, and nine numbers for 128 pixels or more with large batches: below 2 % of fp32 maps.
 // Sums     a lane's in order, lanes by a fixed tree, warps in order, parts in order (reduction.cuh): reproducible.
-// Limits   in 48 KB of shared memory 3 (W + 2 vectors) accumulators and a tile's gates: without gates W up to about 2,000
-//          in fp64 and 4,000 elsewhere; with gates of as high a resolution as the maps 1,500 and 3,000. N c < 2^31.
+// Limits   in 48 KB of shared memory 3 (W + 2 vectors) accumulators and a tile's gates: W up to about 2,000 in fp64 and
+//          4,000 elsewhere; with gates of as high a resolution as the maps 1,500 and 3,000. N c < 2^31.
 #include "core/reduction.cuh"
 #include "core/row_tiles.cuh"
 #include "cuda/depthwise_conv_batch_norm_backward.h"
@@ -28,10 +28,10 @@ namespace {
 // Blocks a multiprocessor: registers for code without spills everywhere, 128 a thread, 168 for fp64.
 template <class scalar_t>
 constexpr int kBlocks = sizeof(scalar_t) == 8 ? 3 : 4;
-constexpr int kFlight = 2;     // vectors of grad_y and filtered that a lane requests before it waits
+constexpr int kFlight = 2;  // vectors of grad_y and filtered that a lane requests before it waits
 constexpr int kTaps = 9;
-constexpr int kImageParts = 64;     // parts of a channel that more than one image a group would bring down to
-constexpr int kPartPixels = 128;    // a part, in large batches
+constexpr int kImageParts = 64;   // of a channel; with more, groups take several images
+constexpr int kPartPixels = 128;  // of a part, at least, in large batches
 constexpr int kReductionThreads = kReductionResults;
 constexpr std::size_t kScratchBytes = 288;  // sums of the warps
 static_assert(kLargeThreads / kWarpSize * kTaps * sizeof(double) <= kScratchBytes && kScratchBytes % kVecBytes == 0,
@@ -223,8 +223,8 @@ std::int64_t part_count(const DepthwiseConvBatchNormBackwardParams& params, int 
 }
 
 std::size_t parts_bytes(const DepthwiseConvBatchNormBackwardParams& params, int branch, DType dtype) {
-  return round_up<std::size_t>(part_count(params, branch) * params.branch[branch].channels * kTaps * accumulate_size(dtype),
-                               kVecBytes);
+  const std::int64_t sums = part_count(params, branch) * params.branch[branch].channels * kTaps;
+  return round_up<std::size_t>(sums * accumulate_size(dtype), kVecBytes);
 }
 
 bool has_valid_sizes(const DepthwiseConvBatchNormBackwardParams& params) {
@@ -279,7 +279,8 @@ cudaError_t launch_depthwise_conv_batch_norm_backward(const DepthwiseConvBatchNo
     const DepthwiseConvBatchNormBackwardBranch& r = params.branch[b];
     int vec = kVecBytes / static_cast<int>(accumulate_size(dtype));
     while (vec > 1 &&
-           (r.width % vec != 0 || !is_aligned(r.grad_y, size, r.grad_y_image_stride, r.grad_y_plane_stride, vec * size) ||
+           (r.width % vec != 0 ||
+            !is_aligned(r.grad_y, size, r.grad_y_image_stride, r.grad_y_plane_stride, vec * size) ||
             !is_aligned(r.filtered, size, 0, 0, vec * size) ||
             !is_aligned(r.x, size, r.x_image_stride, r.x_plane_stride, vec * size) ||
             !is_aligned(r.grad_x, size, r.grad_x_image_stride, r.grad_x_plane_stride, vec * size)))
@@ -288,7 +289,8 @@ cudaError_t launch_depthwise_conv_batch_norm_backward(const DepthwiseConvBatchNo
     static_cast<RowTiles&>(s) = make_row_tiles(
         params.batch, r.height, r.width, vec, params.gates, 0, kScratchBytes,
         [&](const RowTiles& tiles) {
-          return (tiles.gates + static_cast<std::size_t>(tiles.rows + 2) * (r.width + 2 * vec)) * accumulate_size(dtype);
+          const auto staged = static_cast<std::size_t>(tiles.rows + 2) * (r.width + 2 * vec);
+          return (tiles.gates + staged) * accumulate_size(dtype);
         },
         shared_bytes);
     s.parts = parts;

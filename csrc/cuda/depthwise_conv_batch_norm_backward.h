@@ -1,6 +1,6 @@
-// Backward pass of the depthwise convolution before a batch norm: parameters and launcher. The maths and the mapping are
-// in depthwise_conv_batch_norm_backward.cu. The batch norm's own backward pass is in spatial_weighting_backward.h, whose
-// coefficients give the gradient of `filtered` here.
+// Backward pass of the depthwise convolution before a batch norm: parameters and launcher. The maths and the mapping
+// are in depthwise_conv_batch_norm_backward.cu. The batch norm's own backward pass is in spatial_weighting_backward.h,
+// whose coefficients give the gradient of `filtered` here.
 #pragma once
 
 #include "core/batch_norm.h"
@@ -14,7 +14,7 @@ struct DepthwiseConvBatchNormBackwardBranch {
   const void* coefficients;  // [N, c, 4]: grad filtered = k0 grad_y + k1 (filtered - k2) + k3
   const void* x;             // [N, c, H, W], before the gates
   const void* weight;        // [c, 3, 3]
-  void* grad_x;              // [N, c, H, W]: of x gate, what was filtered
+  void* grad_x;              // [N, c, H, W], apart from what is read: of x gate, what was filtered
   void* grad_weight;         // [c, 3, 3]
   std::int64_t grad_y_image_stride, grad_y_plane_stride;
   std::int64_t x_image_stride, x_plane_stride;
@@ -37,7 +37,7 @@ std::size_t depthwise_conv_batch_norm_backward_workspace_bytes(const DepthwiseCo
 Reductions depthwise_conv_batch_norm_backward_reductions(const DepthwiseConvBatchNormBackwardParams& params,
                                                          DType dtype);
 
-// One launch: grad_x, and the parts of grad_weight.
+// One launch: grad_x, and the parts of grad_weight. None without images, when the reductions give zeros.
 cudaError_t launch_depthwise_conv_batch_norm_backward(const DepthwiseConvBatchNormBackwardParams& params, DType dtype,
                                                       cudaStream_t stream);
 

@@ -30,12 +30,13 @@
 namespace litehrnet {
 namespace {
 
-constexpr int kPlaneThreads = 128;           // of 1 and 4
+constexpr int kPlaneThreads = 64;            // of 1 and 4: those are 130 blocks
 constexpr int kFlight = 4;                   // vectors of each map that a lane requests before it waits, in 1
 constexpr int kApplyFlight = 2;              // in 4
-constexpr int kSmallChunk = 512;             // pixels: at batch 1, 225 warps for Lite-HRNet's last stage
+constexpr int kSmallChunk = 512;             // pixels: Lite-HRNet's last stage gets 260 warps at batch 1
 constexpr int kLargeChunk = 4096;            // 32 vectors a lane: where there are many, warps have less to set up
 constexpr int kManyChunks = 4096;            // about what fills a large GPU
+
 template <int Section::*kFirst>
 __device__ __forceinline__ int branch_of(const Plan& p, int block) {
   int branch = 0;

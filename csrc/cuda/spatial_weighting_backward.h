@@ -1,5 +1,5 @@
-// Backward pass of spatial weighting and of the batch norm before it: parameters and launcher. The maths and the mapping
-// are in spatial_weighting_backward.cu.
+// Backward pass of spatial weighting and of the batch norm before it: parameters and launcher. The maths and the
+// mapping are in spatial_weighting_backward.cu.
 //
 //   z_i = norm_i(x_i)     gate_i = sigmoid(W2 relu(W1 mean(z_i) + b1) + b2)     y_i = z_i gate_i
 #pragma once
@@ -8,7 +8,8 @@
 
 namespace litehrnet {
 
-// Planes are contiguous; strides are in elements. Feature maps have the element type; all else is float (double for fp64).
+// Planes are contiguous; strides are in elements. Feature maps have the element type; all else is float (double for
+// fp64).
 struct SpatialWeightingBackwardBranch {
   const void* grad_output;  // [N, 2c, H, W]: plane 2k is kept[k]'s, plane 2k + 1 is y[k]'s; without kept [N, c, H, W]
   const void* x;            // [N, c, H, W]
@@ -43,7 +44,8 @@ struct SpatialWeightingBackwardParams {
 std::size_t spatial_weighting_backward_workspace_bytes(const SpatialWeightingBackwardParams& params, DType dtype);
 
 // Three launches: plane sums, and grad_kept; the gates of every image; every channel's parameters and coefficients. The
-// second is left out without gates; a further one where grad_x is wanted.
+// second is left out without gates; a further one where grad_x is wanted. Of an empty batch the third alone, which
+// writes zeros.
 cudaError_t launch_spatial_weighting_backward(const SpatialWeightingBackwardParams& params, DType dtype,
                                               cudaStream_t stream);
 

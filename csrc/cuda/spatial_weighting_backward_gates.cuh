@@ -24,22 +24,22 @@ constexpr int kCoefficients = 4;
 // What the second launch leaves of a plane for the third.
 template <class acc>
 struct GatedPlane {
-  acc grad_sum, product_sum;      // of do, of do n
-  acc mean, normalised_mean;      // of z, of n
+  acc grad_sum, product_sum;        // of do, of do n
+  acc mean, normalised_mean;        // of z, of n
   acc gate, grad_logit, grad_mean;  // q, dl, dm
 };
 
 struct Section {
   FastDivisor chunks_divisor, channels_divisor;
   int first_block, first_gate_block, first_channel;  // numbered over all branches
-  int items, chunks, chunk_size;                           // chunks of all planes; of a plane; pixels of one
-  int log_lanes, vec;                                      // of a chunk; elements
-  int grad_step, grad_first;  // planes of grad_output from one y to the next, and before the first one
-  int wide1, wide2;           // rows of W1, W2 may be read in vectors
-  void* sums;                 // [N, c, chunks, kSums]
-  void* planes;               // [N, c] GatedPlane
-  void* hidden;               // [N, R]
-  void* grad_hidden;          // [N, R]
+  int items, chunks, chunk_size;                     // chunks of all planes; of a plane; pixels of one
+  int log_lanes, vec;                                // of a chunk; elements
+  int grad_step, grad_first;                         // planes of grad_output from one y to the next; before the first
+  int wide1, wide2;                                  // rows of W1, W2 may be read in vectors
+  void* sums;                                        // [N, c, chunks, kSums]
+  void* planes;                                      // [N, c] GatedPlane
+  void* hidden;                                      // [N, R]
+  void* grad_hidden;                                 // [N, R]
 };
 
 struct Plan {

@@ -76,8 +76,8 @@ Tensors cross_resolution_weighting_batch_norm_backward(Tensors grad_y, Tensors x
   params.grad_norm2_bias = gradient({channels});
   if (batch > 0) {
     const DType dtype = dtype_of(kOp, x[0]);
-    const auto bytes = static_cast<int64_t>(cross_resolution_weighting_batch_norm_backward_workspace_bytes(params, dtype));
-    const Tensor workspace = new_tensor(x[0], {bytes}, ScalarType::Byte);
+    const auto bytes = cross_resolution_weighting_batch_norm_backward_workspace_bytes(params, dtype);
+    const Tensor workspace = new_tensor(x[0], {static_cast<int64_t>(bytes)}, ScalarType::Byte);
     params.workspace = workspace.mutable_data_ptr();
     check_launch(kOp, launch_cross_resolution_weighting_batch_norm_backward(params, dtype, device.stream()));
   }

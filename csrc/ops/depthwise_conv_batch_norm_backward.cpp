@@ -90,7 +90,8 @@ Tensors depthwise_conv_batch_norm_backward(Tensors grad_y, Tensors x, Tensors we
   divide_workspace(l, dtype, workspace.mutable_data_ptr());
   check_launch(kOp, launch_spatial_weighting_backward(l.norm, dtype, device.stream()));
   check_launch(kOp, launch_depthwise_conv_batch_norm_backward(l.filter, dtype, device.stream()));
-  check_launch(kOp, launch_reductions(depthwise_conv_batch_norm_backward_reductions(l.filter, dtype), dtype, device.stream()));
+  const Reductions reductions = depthwise_conv_batch_norm_backward_reductions(l.filter, dtype);
+  check_launch(kOp, launch_reductions(reductions, dtype, device.stream()));
   for (size_t i = 0; i < x.size(); ++i) grad_x[i] = in_format_of(grad_x[i], x[i]);
   Tensors results = grad_x;
   for (const Tensors* list : {&grad_weight, &grad_norm_weight, &grad_norm_bias})

@@ -14,7 +14,8 @@ int depthwise_conv_batch_norm(const DepthwiseConvBatchNormParams* params, int dt
   return launch_depthwise_conv_batch_norm_forward(*params, static_cast<DType>(dtype), nullptr);
 }
 
-std::size_t depthwise_conv_batch_norm_backward_workspace(const DepthwiseConvBatchNormBackwardParams* params, int dtype) {
+std::size_t depthwise_conv_batch_norm_backward_workspace(const DepthwiseConvBatchNormBackwardParams* params,
+                                                         int dtype) {
   return depthwise_conv_batch_norm_backward_workspace_bytes(*params, static_cast<DType>(dtype));
 }
 
