@@ -123,7 +123,7 @@ class Benchmark:
         backward_arguments: of the op `_<name>_backward`, from the arguments and results of the op.
         forward_launches, backward_launches: bytes that each launch has to read and write, given what the launches
             before it left in memory; None where there is one launch, which has to move what the op has to move.
-        backward_unread: bytes of the backward op's arguments that nobody needs to read.
+        unread, backward_unread: bytes of the arguments that nobody needs to read.
         in_place: those of the arguments that the op writes to.
     """
 
@@ -137,6 +137,7 @@ class Benchmark:
     backward_arguments: Callable[[list[Any], Any], list[Any]] | None = None
     forward_launches: Callable[[Case], list[Traffic]] | None = None
     backward_launches: Callable[[Case], list[Traffic]] | None = None
+    unread: Callable[[Case], int] = lambda case: 0
     backward_unread: Callable[[Case], int] = lambda case: 0
     in_place: Callable[[list[Any]], Any] = lambda arguments: []
 

@@ -9,47 +9,38 @@ Rows go to results/emulated/<op>.csv, one for each launch. Columns:
     boundary_read, boundary_written compulsory bytes of the launch, given what the launches before it left in memory;
                                     empty where the op's file does not say
     sector_read, sector_written     sectors that warps ask for, times 32 bytes, as if there were no cache
-    registers_*, occupancy_*        of a thread, and the share of a multiprocessor's warps that can be resident, by
-                                    GPU, from python_tests/cuda/machine_code.json; empty for kernels not in there
 """
 
 from __future__ import annotations
 
-import json
 import math
 import sys
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 
 from benchmarks.cases import Benchmark, Case, Traffic, bytes_of
-from benchmarks.gpus import GPUS, ROOT
-from litehrnet_cuda import _extension
+from benchmarks.gpus import ROOT
 
 SECTOR_BYTES = 32
 
 Row = dict[str, object]
 
 
-def load_emulator(mode: str = "checked", kernels: Sequence[Path] | None = None) -> Any:
-    """The ops on the emulator, registered in this process, from the tests' folder that builds them."""
+def find_tests() -> None:
+    """Lets the tests' modules be imported: what builds the emulated ops, what knows of machine code."""
     for folder in ("python_tests", "build_support"):
         if str(ROOT / folder) not in sys.path:
             sys.path.append(str(ROOT / folder))
-    import emulated_ops
-    import emulation
 
-    if kernels is None:
-        return emulated_ops.load(mode)
-    loaded = _extension.load()
-    if not loaded.ok:
-        raise RuntimeError(f"the native library is needed, which has the ops' schemas: {loaded.reason}")
-    adapters = [path for kernel in kernels if (path := ROOT / f"csrc/ops/{kernel.stem}.cpp").is_file()]
-    path = emulated_ops.build(mode, kernels=kernels, adapters=adapters)
-    torch.ops.load_library(str(path))
-    return emulation.Library(path)
+
+def load_emulator(mode: str = "checked") -> Any:
+    """The ops on the emulator, registered in this process, from the tests' folder that builds them."""
+    find_tests()
+    import emulated_ops
+
+    return emulated_ops.load(mode)
 
 
 def rows(library: Any, benchmark: Benchmark, case: Case) -> Iterator[Row]:
@@ -61,7 +52,7 @@ def rows(library: Any, benchmark: Benchmark, case: Case) -> Iterator[Row]:
         arguments = benchmark.inputs(case)
         results, launches = _run(library, op, arguments)
         written = bytes_of(results) + bytes_of(benchmark.in_place(arguments))
-        compulsory = Traffic(bytes_of(arguments), written)
+        compulsory = Traffic(bytes_of(arguments) - benchmark.unread(case), written)
         boundaries = benchmark.forward_launches(case) if benchmark.forward_launches else None
         yield from _rows(benchmark.name, "forward", case, compulsory, launches, boundaries)
         if benchmark.backward_arguments is None:
@@ -119,7 +110,6 @@ def _rows(
             "boundary_written": boundary.written if boundary else "",
             "sector_read": sectors["read"] + sectors["atomic"],
             "sector_written": sectors["write"] + sectors["atomic"],
-            **_resources(launch),
         }
 
 
@@ -127,19 +117,3 @@ def _kernel(launch: dict[str, Any]) -> str:
     import machine_code
 
     return machine_code._shortened(launch["kernel"])
-
-
-def _resources(launch: dict[str, Any]) -> Row:
-    import machine_code
-
-    table = json.loads(machine_code.TABLE.read_text(encoding="utf-8"))["kernels"].get(_kernel(launch), {})
-    row: Row = {}
-    for gpu in GPUS:
-        code = table.get(gpu.code)
-        row[f"registers_{gpu.name}"] = code["registers"] if code else ""
-        row[f"occupancy_{gpu.name}"] = ""
-        if code:
-            shared = code["shared_bytes"] + launch["shared_bytes"]
-            share = machine_code.occupancy(gpu.architecture, code["registers"], math.prod(launch["block"]), shared)
-            row[f"occupancy_{gpu.name}"] = f"{share:.3f}"
-    return row

@@ -125,6 +125,9 @@ def function_of(benchmark: Benchmark, provider: str) -> Callable[..., Any]:
     if provider == "ours":
         return benchmark.ours
     if provider == "compiled":
+        import torch._functorch.config as settings
+
+        settings.donated_buffer = False  # else a backward pass cannot be run twice
         torch.compiler.reset()
         return torch.compile(benchmark.reference, fullgraph=True, dynamic=False)
     return benchmark.reference
@@ -183,7 +186,7 @@ def measure(
     """
     arguments = benchmark.inputs(case, device)
     call, size = call_of(function_of(benchmark, provider), arguments, mode)
-    size += bytes_of(benchmark.in_place(arguments))
+    size += bytes_of(benchmark.in_place(arguments)) - (benchmark.unread(case) if mode == "forward" else 0)
     timing = timer(call)
     rate = size / timing.median / 1e9
     return {

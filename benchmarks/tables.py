@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -81,21 +82,34 @@ def emulated_tables(folder: Path = EMULATED) -> str:
 
 
 def resources(folder: Path = EMULATED) -> str:
-    """Registers of a thread and occupancy of the launches of the last stage with one image, each kernel once."""
-    seen: dict[str, list[object]] = {}
+    """Registers and occupancy of the last stage's launches with one image: each kernel once, as the block has it."""
+    lines: dict[str, list[object]] = {}
     for path in sorted(folder.glob("*.csv")):
         for row in read_csv(path):
-            if (row["stage"], row["batch"]) != ("stage4", "1") or row["dtype"] == "bfloat16":
-                continue
-            label = f"{row['kernel']} in {row['op']}, {row['mode']}"
-            cells = [
-                f"{row[f'registers_{gpu.name}']}, {float(row[f'occupancy_{gpu.name}']):.0%}"
-                if row[f"registers_{gpu.name}"]
-                else ""
-                for gpu in GPUS
-            ]
-            seen[label] = [label, row["blocks"], row["threads"], row["shared_bytes"], *cells]
-    return markdown(["kernel", "blocks", "threads", "shared bytes", *(gpu.name for gpu in GPUS)], seen.values())
+            if (row["stage"], row["batch"]) == ("stage4", "1") and row["dtype"] != "bfloat16":
+                sizes = [row["blocks"], row["threads"], row["shared_bytes"]]
+                lines.setdefault(row["kernel"], [row["kernel"], *sizes, *occupancies(row)])
+    return markdown(["kernel", "blocks", "threads", "shared bytes", *(gpu.name for gpu in GPUS)], lines.values())
+
+
+def occupancies(row: Row) -> list[str]:
+    """Registers and theoretical occupancy by GPU, as python_tests/cuda/machine_code.json has them; else nothing."""
+    from benchmarks.emulated import find_tests
+
+    find_tests()
+    import machine_code
+
+    kernels = json.loads(machine_code.TABLE.read_text(encoding="utf-8"))["kernels"]
+    cells = []
+    for gpu in GPUS:
+        code = kernels.get(row["kernel"], {}).get(gpu.code)
+        if code is None:
+            cells.append("")
+            continue
+        shared = code["shared_bytes"] + int(row["shared_bytes"])
+        share = machine_code.occupancy(gpu.architecture, code["registers"], int(row["threads"]), shared)
+        cells.append(f"{code['registers']}, {share:.0%}")
+    return cells
 
 
 def measured_tables(folder: Path = FOLDER) -> str:

@@ -1,4 +1,4 @@
-"""The launcher of cross-resolution weighting's backward pass as a Python function on torch tensors, run by the emulator.
+"""The launcher of cross-resolution weighting's backward pass as a Python function on torch tensors, emulated.
 
 As `inference_kernels`, whose memory it uses; the structures repeat those of csrc/ field by field.
 """

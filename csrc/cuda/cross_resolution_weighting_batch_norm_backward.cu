@@ -1,6 +1,6 @@
 // cross_resolution_weighting_batch_norm_backward: the gradients of
 //
-//   hidden = W1 pool(x)     logits = W2 relu(norm1(hidden))     g = sigmoid(norm2(logits))     y_i = x_i * upsample(g)_i
+//   hidden = W1 pool(x)   logits = W2 relu(norm1(hidden))   g = sigmoid(norm2(logits))   y_i = x_i * upsample(g)_i
 //
 //   dg = sum of grad_y x over the pixels that read the position     dn2 = dg g (1 - g)
 //   dlogits = norm2'(dn2)     dn1 = (W2^T dlogits where norm1(hidden) > 0)     dhidden = norm1'(dn1)

@@ -18,15 +18,15 @@ constexpr std::size_t kTileBytes =
 template <class acc>
 constexpr int kWeights = sizeof(acc) == 8 ? 2 : 4;  // of a thread in flight
 
-// The sums over i of weights[i][o] inputs[i][m], for outputs o and the tiles of flat positions m of one of `blocks` blocks.
-// Inputs are the gradients of what a batch norm normalised:
+// The sums over i of weights[i][o] inputs[i][m], for outputs o and the tiles of flat positions m of one of `blocks`
+// blocks. Inputs are the gradients of what a batch norm normalised:
 //   coefficients(i, last_outputs)               gives them, in a thread or, with kByWarp, in all lanes of a warp
 //   input(i, m, coefficients, last_outputs)     an input; the last time for it with `last_outputs`
 //   output(o, m, sum, live, turn, first_tile)   takes a sum; called by whole warps, in which kTilePositions lanes share
 //                                               an output. Lanes that are not `live` have none.
 //
-// Thread = (output, some of the inputs), so that neighbouring threads read neighbouring weights, each for all positions of
-// the tile. The sums over the inputs meet in shared memory, from which they are taken with positions as neighbours.
+// Thread = (output, some of the inputs), so that neighbouring threads read neighbouring weights, each for all positions
+// of the tile. The sums over the inputs meet in shared memory, from which they are taken with positions as neighbours.
 struct Turn {
   bool first, last;  // of those that take the inputs of one output
 };

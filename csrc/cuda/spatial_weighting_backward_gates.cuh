@@ -60,8 +60,8 @@ __device__ __forceinline__ void plane_sums(const Section& s, std::int64_t plane,
   }
 }
 
-// store(output, W vector) for every row of a matrix [outputs, columns]; `row` holds the beginning of this thread's first
-// one.
+// store(output, W vector) for every row of a matrix [outputs, columns]; `row` holds the beginning of this
+// thread's first one.
 template <class acc, int kSteps, class Store>
 __device__ __forceinline__ void multiply(MatrixRow<acc, kLanes, kSteps>& row, const acc* matrix, int outputs,
                                          int columns, bool wide, const acc* vector, Store store) {

@@ -20,6 +20,7 @@ from litehrnet_cuda.nn.norms import FourLists, NormGroup
 
 MAX_BRANCHES = 4  # of the fused block
 MAX_WIDTH = 1900  # of its rows in fp64, which the depthwise kernel holds in shared memory
+MAX_TRAINING_WIDTH = 900  # the same in training, where the rows' gates lie beside them
 
 
 class SpatialWeighting(nn.Module):
@@ -141,9 +142,11 @@ class ConditionalChannelWeighting(nn.Module):
         norms = NormGroup.of(part.bn for part in convs)
         if norms is None:
             return self._forward_by_parts(x)
-        if norms.training or (torch.is_grad_enabled() and any(t.requires_grad for t in (*x, *self.parameters()))):
-            return self._forward_training(x, norms)
-        return self._forward_folded(x)
+        recorded = torch.is_grad_enabled() and any(t.requires_grad for t in (*x, *self.parameters()))
+        if not (norms.training or recorded):
+            return self._forward_folded(x)
+        fits = max(s.shape[-1] for s in x) <= MAX_TRAINING_WIDTH
+        return self._forward_training(x, norms) if fits else self._forward_by_parts(x)
 
     def _has_kernels_for(self, x: list[Tensor]) -> bool:
         """Whether a backend has kernels for these maps, and no hook on a part wants to see what passes."""

@@ -22,6 +22,10 @@ import op_cases
 import op_trials
 import pytest
 import torch
+import training_cases
+
+# Of ops for inference one trial a case; of ops for training two, with batch statistics and with running ones.
+OPS = len(op_cases.OPS) + 2 * len(training_cases.TRAINING_OPS)
 
 
 def assert_clean(result: subprocess.CompletedProcess[str], trials: int) -> None:
@@ -36,7 +40,7 @@ def test_shapes_and_orders_of_threads() -> None:
         emulated_ops.build("checked"),
         *("--sizes", *sizes, "--dtypes", "float32", "float16", "--seeds", *map(str, range(5))),
     )
-    assert_clean(result, 4 * 8 * 2 * 5)
+    assert_clean(result, OPS * 8 * 2 * 5)
 
 
 def test_layouts() -> None:
@@ -45,7 +49,7 @@ def test_layouts() -> None:
         emulated_ops.build("checked"),
         *("--sizes", "odd", "four_exact", "--dtypes", "float32", "float16", "--layouts", *layouts, "--seeds", "0", "2"),
     )
-    assert_clean(result, 4 * 2 * 2 * len(layouts) * 2)
+    assert_clean(result, OPS * 2 * 2 * len(layouts) * 2)
 
 
 @pytest.mark.slow
@@ -64,4 +68,4 @@ def test_sanitizers(sizes: list[str], dtypes: Sequence[torch.dtype], layouts: li
         *("--sizes", *sizes, "--dtypes", *names, "--layouts", *layouts),
         sanitized=True,
     )
-    assert_clean(result, 4 * len(sizes) * len(dtypes) * len(layouts))
+    assert_clean(result, OPS * len(sizes) * len(dtypes) * len(layouts))
