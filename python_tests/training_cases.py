@@ -149,12 +149,12 @@ def assert_gradients_close_to_reference(
 ) -> None:
     """Outputs and gradients: the kernel's error against fp64 is at most twice that of plain PyTorch in the same dtype.
 
-    The error of a tensor is the norm of the difference relative to its norm; one wrong element of many is far above
-    what is allowed. A gradient that is small beside the others is what remains of larger numbers, so a hundredth of
-    the largest root mean square is the least that errors are related to. Over all tensors the kernel's errors are, in
-    the quadratic mean, at most twice PyTorch's. Of a gradient with a few elements PyTorch's error is often small by
-    luck; so no single one is more than four times PyTorch's worst.
-    In fp64, where plain PyTorch is the truth itself, the two differ by the order of a few thousand additions.
+    The outputs are one group, and so are the gradients of each argument, over all branches. The error of a group is the
+    root mean square of the difference relative to that of the truth; one wrong element of many is far above what is
+    allowed. A group that is small beside the others is what remains of larger numbers, so a hundredth of the largest is
+    the least that errors are related to. Over all groups the kernel's errors are, in the quadratic mean, at most twice
+    PyTorch's. Of a group with a few elements PyTorch's error is often small by luck; so no single one is more than four
+    times PyTorch's worst. In fp64, where plain PyTorch is the truth itself, the order of additions remains.
     """
     args = cast_to(cast_to(args, dtype), torch.float64)  # values that the dtypes can hold
     maps = reference(*args)
@@ -163,24 +163,39 @@ def assert_gradients_close_to_reference(
     with _single_precision_statistics():
         plain, plain_grads = gradients(reference, cast_to(args, dtype), cotangents, differentiable)
     actual, actual_grads = gradients(kernel, cast_to(args, dtype), cotangents, differentiable)
-    for kind, results, same_dtype, truths in (
-        ("output", actual, plain, exact),
-        ("gradient", actual_grads, plain_grads, exact_grads),
-    ):
-        largest = max(_root_mean_square(truth) for truth in truths)
-        scales = [max(_root_mean_square(truth), 0.01 * largest) for truth in truths]
+    assert [r.shape for r in (*actual, *actual_grads)] == [t.shape for t in (*exact, *exact_grads)]
+    truths = [exact, *_by_argument(exact_grads, args)]
+    scales = [_root_mean_square(group) for group in truths]
 
-        def errors(tensors: list[Tensor], truths: list[Tensor] = truths, scales: list[float] = scales) -> list[float]:
-            pairs = zip(tensors, truths, scales, strict=True)
-            return [_root_mean_square(t.double() - truth) / scale for t, truth, scale in pairs]
+    def errors(outputs: list[Tensor], grads: list[Tensor]) -> Tensor:
+        groups = zip([outputs, *_by_argument(grads, args)], truths, scales, strict=True)
+        return torch.tensor(
+            [
+                _root_mean_square([a.double() - b for a, b in zip(group, truth, strict=True)])
+                / max(scale, 0.01 * max(scales))
+                for group, truth, scale in groups
+            ]
+        )
 
-        assert [r.shape for r in results] == [t.shape for t in truths]
-        ours, theirs = torch.tensor(errors(results)), torch.tensor(errors(same_dtype))
-        worst, mean = 4 * theirs.max() + FLOOR[dtype], 2 * theirs.square().mean().sqrt() + FLOOR[dtype]
-        if dtype == torch.float64:
-            worst = mean = torch.tensor(1e-12)
-        assert ours.max() <= worst, f"{kind} {ours.argmax()}: relative error {ours.max():.3g}, allowed {worst:.3g}"
-        assert ours.square().mean().sqrt() <= mean, f"{kind}s: relative errors {ours}, PyTorch's {theirs}"
+    ours, theirs = errors(actual, actual_grads), errors(plain, plain_grads)
+    worst, mean = 4 * theirs.max() + FLOOR[dtype], 2 * theirs.square().mean().sqrt() + FLOOR[dtype]
+    if dtype == torch.float64:
+        worst = mean = torch.tensor(1e-12)
+    report = f"relative errors of outputs and of each argument's gradients {ours.tolist()}, PyTorch's {theirs.tolist()}"
+    assert ours.max() <= worst, report
+    assert ours.square().mean().sqrt() <= mean, report
+
+
+def _by_argument(grads: Sequence[Tensor], args: Sequence[Any]) -> list[list[Tensor]]:
+    """Gradients of all tensors among arguments as a list for each argument that has tensors and gradients."""
+    groups: list[list[Tensor]] = []
+    rest = list(grads)
+    for value in args:
+        count = len(tensors_of([value]))
+        if count and rest:
+            groups.append(rest[:count])
+            rest = rest[count:]
+    return groups
 
 
 @contextmanager
@@ -209,5 +224,5 @@ def _single_precision_statistics() -> Iterator[None]:
         yield
 
 
-def _root_mean_square(tensor: Tensor) -> float:
-    return tensor.double().square().mean().sqrt().item()
+def _root_mean_square(tensors: Sequence[Tensor]) -> float:
+    return torch.cat([tensor.double().flatten() for tensor in tensors]).square().mean().sqrt().item()

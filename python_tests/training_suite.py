@@ -65,7 +65,9 @@ class TrainingOpSuite:
     @pytest.mark.parametrize("dtype", DTYPES, ids=str)
     @pytest.mark.parametrize("sizes", size_cases())
     def test_matches_reference(self, sizes: Sizes, dtype: torch.dtype, training: bool) -> None:
-        args = self.arguments(sizes, torch.float64, training=training)
+        # Three values of one channel are normalised to little but their signs, which magnifies roundings by luck.
+        batch = 40 if sizes == SIZES["one_pixel"] else 3
+        args = self.arguments(sizes, torch.float64, batch, training)
         reference = TRAINING_OPS[self.name].reference
         assert_gradients_close_to_reference(self.op, reference, args, dtype, self.differentiable)
 

@@ -179,5 +179,5 @@ def test_a_tensor_on_the_cpu_is_refused(name: str) -> None:
     case = gpu_op(name)
     args: list[Any] = case.arguments("two_exact")
     args[1] = to_device(args[1], "cpu")
-    with pytest.raises(RuntimeError, match=r"device|CPU|cpu"):
+    with pytest.raises(RuntimeError, match="expected the device of"):
         case.op(*args)
