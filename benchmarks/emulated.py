@@ -8,6 +8,7 @@ Rows go to results/emulated/<op>.csv, one for each launch. Columns:
     blocks, threads, shared_bytes   grid, threads of a block, dynamic shared memory of a block
     boundary_read, boundary_written compulsory bytes of the launch, given what the launches before it left in memory;
                                     empty where the op's file does not say
+    touched_read, touched_written   sectors that are touched, times 32 bytes, each once a launch: caches that hold all
     sector_read, sector_written     sectors that warps ask for, times 32 bytes, as if there were no cache
 """
 
@@ -90,8 +91,9 @@ def _rows(
     for index, launch in enumerate(launches):
         boundary = boundaries[index] if boundaries else None
         sectors = {
-            access: launch["traffic"].get(f"global_{access}", {}).get("sectors", 0) * SECTOR_BYTES
+            (access, kind): launch["traffic"].get(f"global_{access}", {}).get(kind, 0) * SECTOR_BYTES
             for access in ("read", "write", "atomic")
+            for kind in ("sectors", "distinct_sectors")
         }
         yield {
             "op": name,
@@ -108,8 +110,10 @@ def _rows(
             "shared_bytes": launch["shared_bytes"],
             "boundary_read": boundary.read if boundary else "",
             "boundary_written": boundary.written if boundary else "",
-            "sector_read": sectors["read"] + sectors["atomic"],
-            "sector_written": sectors["write"] + sectors["atomic"],
+            "touched_read": sectors["read", "distinct_sectors"] + sectors["atomic", "distinct_sectors"],
+            "touched_written": sectors["write", "distinct_sectors"] + sectors["atomic", "distinct_sectors"],
+            "sector_read": sectors["read", "sectors"] + sectors["atomic", "sectors"],
+            "sector_written": sectors["write", "sectors"] + sectors["atomic", "sectors"],
         }
 
 

@@ -51,12 +51,14 @@ def summary(launches: Sequence[Row]) -> list[object]:
     first = launches[0]
     compulsory = int(first["op_read"]) + int(first["op_written"])
     sectors = [int(row["sector_read"]) + int(row["sector_written"]) for row in launches]
+    touched = sum(int(row["touched_read"]) + int(row["touched_written"]) for row in launches)
     known = all(row["boundary_read"] for row in launches)
     boundaries = [int(row["boundary_read"]) + int(row["boundary_written"]) if known else 0 for row in launches]
     cells: list[object] = [
         len(launches),
         kilobytes(compulsory),
         f"{kilobytes(sum(boundaries))} ({sum(boundaries) / compulsory:.2f})" if known else "",
+        f"{kilobytes(touched)} ({touched / sum(boundaries):.2f})" if known else kilobytes(touched),
         f"{kilobytes(sum(sectors))} ({sum(sectors) / compulsory:.2f})",
         min(int(row["blocks"]) for row in launches),
     ]
@@ -70,7 +72,7 @@ def summary(launches: Sequence[Row]) -> list[object]:
 def emulated_tables(folder: Path = EMULATED) -> str:
     """Traffic and predicted times of every op, then what the launches of the last stage need of a multiprocessor."""
     parts = []
-    head = ["case", "launches", "compulsory kB", "at launches kB", "asked for kB", "least blocks"]
+    head = ["case", "launches", "compulsory kB", "at launches kB", "touched kB", "asked for kB", "least blocks"]
     for path in sorted(folder.glob("*.csv")):
         rows = [row for row in read_csv(path) if row["dtype"] != "bfloat16"]
         lines = [

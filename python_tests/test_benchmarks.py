@@ -171,10 +171,10 @@ def test_tables_of_a_small_file(tmp_path: Path) -> None:
     row |= {"op_read": 60_000, "op_written": 40_000, "threads": 64, "shared_bytes": 16}
     first = {"launch": 1, "blocks": 7, "boundary_read": 60_000, "boundary_written": 10_000, "sector_read": 90_000}
     second = {"launch": 2, "blocks": 9, "boundary_read": 10_000, "boundary_written": 40_000, "sector_read": 70_000}
-    last = {"sector_written": 20_000}
+    last = {"sector_written": 20_000, "touched_read": 40_000, "touched_written": 26_000}
     tables.write_csv(tmp_path / "op.csv", [{**row, **part, **last} for part in (first, second)])
     text = tables.emulated_tables(tmp_path)
-    assert "| forward stage4 b1 float16 | 2 | 100 | 120 (1.20) | 200 (2.00) | 7 |" in text
+    assert "| forward stage4 b1 float16 | 2 | 100 | 120 (1.20) | 132 (1.10) | 200 (2.00) | 7 |" in text
     # The first launch of a kernel; a T4's multiprocessor has 32 warps, and room for 16 blocks.
     found = re.search(r"\| depthwise_conv_forward_kernel<half> \| 7 \| 64 \| 16 \| (\d+), (\d+)% \|", text)
     assert found is not None
@@ -212,10 +212,12 @@ def test_counts_are_there_for_every_op_and_make_sense(name: str) -> None:
         of_case = list(launches)
         assert [int(row["launch"]) for row in of_case] == list(range(1, len(of_case) + 1))
         for row in of_case:
+            assert int(row["sector_read"]) >= int(row["touched_read"]), row
+            assert int(row["sector_written"]) >= int(row["touched_written"]), row
             if row["boundary_read"]:
-                # No cache is counted, so nothing can be read or written less than once.
-                assert int(row["sector_read"]) >= int(row["boundary_read"]), row
-                assert int(row["sector_written"]) >= int(row["boundary_written"]), row
+                # Nothing that has to be read or written can be touched less than once.
+                assert int(row["touched_read"]) >= int(row["boundary_read"]), row
+                assert int(row["touched_written"]) >= int(row["boundary_written"]), row
 
 
 def test_counts_are_those_of_the_kernels() -> None:

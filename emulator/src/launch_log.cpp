@@ -47,7 +47,8 @@ void add(Traffic& total, const Traffic& part) {
 }
 
 // "traffic": totals as in {"global_read": {...}, ...}; "lines": the same by source line.
-void write_traffic(Json& json, const std::vector<Traffic>& traffic) {
+void write_traffic(Json& json, const LaunchRecord& record) {
+  const std::vector<Traffic>& traffic = record.traffic;
   std::vector<Site> sites;
   for (const Traffic& part : traffic) sites.push_back(part.site);
   const std::vector<SourceLine> lines = source_lines(sites);
@@ -65,6 +66,7 @@ void write_traffic(Json& json, const std::vector<Traffic>& traffic) {
   for (const auto& [kind, total] : totals) {
     json.key((std::string(kind.first ? "shared_" : "global_") + name(kind.second)).c_str()).begin_object();
     counts(json, total);
+    if (!kind.first) json.member("distinct_sectors", record.distinct_sectors[static_cast<int>(kind.second)]);
     json.end_object();
   }
   json.end_object();
@@ -97,7 +99,9 @@ Traffic& LaunchRecord::traffic_at(const Site& site, bool shared, Access access) 
 LaunchRecord& current_record() { return records().back(); }
 
 LaunchRecord& begin_record(const void* kernel, dim3 grid, dim3 block, std::size_t shared_bytes, bool cooperative) {
+  static std::uint64_t launches = 0;
   LaunchRecord record;
+  record.number = ++launches;
   record.kernel = kernel;
   record.grid = grid;
   record.block = block;
@@ -121,7 +125,7 @@ std::string launches_json() {
     json.member("threads", blocks * record.block.x * record.block.y * record.block.z);
     json.member("cooperative", record.cooperative);
     json.member("error", std::string(cudaGetErrorName(record.error)));
-    if (!record.traffic.empty()) write_traffic(json, record.traffic);
+    if (!record.traffic.empty()) write_traffic(json, record);
     json.end_object();
   }
   json.end_array();

@@ -24,12 +24,14 @@ struct Traffic {
 };
 
 struct LaunchRecord {
+  std::uint64_t number = 0;  // since the program began
   const void* kernel = nullptr;
   dim3 grid, block;
   std::size_t shared_bytes = 0;
   bool cooperative = false;
   cudaError_t error = cudaSuccess;
   std::vector<Traffic> traffic;
+  std::uint64_t distinct_sectors[3] = {};  // of global memory, by access, each counted once
 
   Traffic& traffic_at(const Site& site, bool shared, Access access);
 };

@@ -12,12 +12,12 @@ constexpr unsigned banks = 32;      // of 4 bytes each
 
 using Lanes = std::vector<std::pair<unsigned, std::uintptr_t>>;
 
-std::uint64_t sectors(const Lanes& lanes, std::size_t bytes) {
+std::set<std::uintptr_t> sectors(const Lanes& lanes, std::size_t bytes) {
   std::set<std::uintptr_t> touched;
   for (const auto& [lane, address] : lanes) {
     for (std::uintptr_t s = address / sector; s <= (address + bytes - 1) / sector; ++s) touched.insert(s);
   }
-  return touched.size();
+  return touched;
 }
 
 struct Wavefronts {
@@ -67,6 +67,10 @@ void Statistics::count(const Thread& thread, bool shared, std::uintptr_t address
 
 void Statistics::end_phase() {
   LaunchRecord& record = current_record();
+  if (record.number != launch_) {
+    for (auto& touched : touched_) touched.clear();
+    launch_ = record.number;
+  }
   for (const auto& [key, request] : requests_) {
     Traffic& traffic = record.traffic_at(request.site, request.shared, request.access);
     ++traffic.requests;
@@ -76,9 +80,12 @@ void Statistics::end_phase() {
       traffic.wavefronts += count.needed;
       traffic.bank_conflicts += count.needed - count.least;
     } else {
-      traffic.sectors += sectors(request.lanes, request.bytes);
+      const std::set<std::uintptr_t> touched = sectors(request.lanes, request.bytes);
+      traffic.sectors += touched.size();
+      touched_[static_cast<int>(request.access)].insert(touched.begin(), touched.end());
     }
   }
+  for (int access = 0; access < 3; ++access) record.distinct_sectors[access] = touched_[access].size();
   requests_.clear();
   occurrences_.clear();
 }

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <map>
 #include <tuple>
-#include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "launch_log.h"
@@ -27,6 +27,8 @@ class Statistics {
   };
   using Key = std::tuple<unsigned, std::uintptr_t, int, std::uint32_t>;  // warp, place (2), how often before
 
+  std::uint64_t launch_ = 0;                       // that the sectors below belong to
+  std::unordered_set<std::uintptr_t> touched_[3];  // of global memory, by access
   std::map<Key, Request> requests_;
   std::map<std::tuple<unsigned, std::uintptr_t, int>, std::uint32_t> occurrences_;  // by thread and place
 };

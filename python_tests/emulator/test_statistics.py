@@ -36,15 +36,15 @@ def test_sectors_of_a_strided_read(library: emulation.Library, stride: int, sect
     x, y = library.copy(np.zeros(31 * stride + 1, np.float32), "x"), library.empty(32, np.float32, "y")
     assert library.call("strided", x, y, stride) == 0
     assert launch_of(library)["traffic"] == {
-        "global_read": {"bytes": 128, "requests": 1, "sectors": sectors},
-        "global_write": {"bytes": 128, "requests": 1, "sectors": 4},
+        "global_read": {"bytes": 128, "requests": 1, "sectors": sectors, "distinct_sectors": sectors},
+        "global_write": {"bytes": 128, "requests": 1, "sectors": 4, "distinct_sectors": 4},
     }
 
 
 def test_vector_access_is_one_request(library: emulation.Library) -> None:
     x, y = library.copy(np.zeros(128, np.float32), "x"), library.empty(128, np.float32, "y")
     assert library.call("vectors", x, y) == 0
-    counts = {"bytes": 512, "requests": 1, "sectors": 16}
+    counts = {"bytes": 512, "requests": 1, "sectors": 16, "distinct_sectors": 16}
     assert launch_of(library)["traffic"] == {"global_read": counts, "global_write": counts}
 
 
@@ -81,4 +81,4 @@ def test_atomics_count_on_their_own(library: emulation.Library) -> None:
     order = library.empty(64, np.int32, "order")
     assert library.call("thread_order", library.copy(np.zeros(1, np.uint32), "next"), order, 2, 32) == 0
     traffic = launch_of(library)["traffic"]
-    assert traffic["global_atomic"] == {"bytes": 256, "requests": 2, "sectors": 2}
+    assert traffic["global_atomic"] == {"bytes": 256, "requests": 2, "sectors": 2, "distinct_sectors": 1}
