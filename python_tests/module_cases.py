@@ -11,12 +11,11 @@ from torch import Tensor, nn
 from litehrnet_cuda.models.heads import IterativeHead
 from litehrnet_cuda.nn.blocks import (
     ConditionalChannelWeighting,
-    CrossResolutionWeighting,
     ShuffleUnit,
-    SpatialWeighting,
     Stem,
 )
 from litehrnet_cuda.nn.fuse import LiteHRModule
+from litehrnet_cuda.nn.weighting import CrossResolutionWeighting, SpatialWeighting
 
 CLASSES = {
     cls.__name__: cls

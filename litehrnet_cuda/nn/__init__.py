@@ -17,14 +17,13 @@ which has no kernels of its own, is in :mod:`litehrnet_cuda.models.heads`.
 
 from litehrnet_cuda.nn.blocks import (
     ConditionalChannelWeighting,
-    CrossResolutionWeighting,
     ShuffleUnit,
-    SpatialWeighting,
     Stem,
 )
 from litehrnet_cuda.nn.fuse import LiteHRModule
 from litehrnet_cuda.nn.layers import ConvModule, DepthwiseSeparableConvModule
 from litehrnet_cuda.nn.replacement import use_fused_modules
+from litehrnet_cuda.nn.weighting import CrossResolutionWeighting, SpatialWeighting
 
 __all__ = [
     "ConditionalChannelWeighting",

@@ -10,64 +10,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from litehrnet_cuda.backends import select_backend
+from litehrnet_cuda.nn.dispatch import MAX_TRAINING_WIDTH, are_recorded, has_kernels_for, training_dtype
 from litehrnet_cuda.nn.folding import BlockWeights, FoldedCache, fold_batch_norm
-from litehrnet_cuda.nn.layers import ConvModule, concat_shuffle, depthwise_conv, pool_to_size, run_block
+from litehrnet_cuda.nn.layers import ConvModule, concat_shuffle, depthwise_conv, run_block
 from litehrnet_cuda.nn.norms import FourLists, NormGroup
-
-MAX_BRANCHES = 4  # of the fused block
-MAX_WIDTH = 1900  # of its rows in fp64, which the depthwise kernel holds in shared memory
-MAX_TRAINING_WIDTH = 900  # the same in training, where the rows' gates lie beside them
-
-
-class SpatialWeighting(nn.Module):
-    """Weights each channel by a gate computed from all channels' means (paper, section 3.2, "spatial weight").
-
-    ``y = x * sigmoid(W2 relu(W1 mean_hw(x) + b1) + b2)``
-
-    Shape:
-        ``[N, channels, H, W]`` to the same shape.
-    """
-
-    def __init__(self, channels: int, ratio: int = 16) -> None:
-        super().__init__()
-        _check_hidden("SpatialWeighting", channels, ratio)
-        self.global_avgpool = nn.AdaptiveAvgPool2d(1)
-        self.conv1 = ConvModule(channels, int(channels / ratio), norm=False)
-        self.conv2 = ConvModule(int(channels / ratio), channels, norm=False, activation=nn.Sigmoid)
-
-    def forward(self, x: Tensor) -> Tensor:
-        gate: Tensor = self.conv2(self.conv1(self.global_avgpool(x)))
-        return x * gate
-
-
-class CrossResolutionWeighting(nn.Module):
-    """Weights every position of every branch by a gate computed across branches (paper, section 3.2).
-
-    All branches are pooled to the smallest one's size and concatenated; two 1x1 convolutions with batch norm
-    (ReLU between, sigmoid behind) give one weight per channel and position, which is upsampled
-    (nearest) to each branch and multiplied in.
-
-    Shape:
-        a list of ``[N, channels[i], H_i, W_i]`` to a list of the same shapes.
-    """
-
-    def __init__(self, channels: Sequence[int], ratio: int = 16) -> None:
-        super().__init__()
-        _check_hidden("CrossResolutionWeighting", sum(channels), ratio)
-        self.channels = list(channels)
-        self.conv1 = ConvModule(sum(channels), int(sum(channels) / ratio))
-        self.conv2 = ConvModule(int(sum(channels) / ratio), sum(channels), activation=nn.Sigmoid)
-
-    def forward(self, x: list[Tensor]) -> list[Tensor]:
-        height, width = x[-1].shape[-2:]
-        pooled = torch.cat([pool_to_size(s, (height, width)) for s in x[:-1]] + [x[-1]], dim=1)
-        weights = self.conv2(self.conv1(pooled)).split(self.channels, dim=1)
-        weighted = [s * F.interpolate(w, size=s.shape[-2:]) for s, w in zip(x[:-1], weights[:-1], strict=True)]
-        return [*weighted, x[-1] * weights[-1]]
+from litehrnet_cuda.nn.weighting import CrossResolutionWeighting, SpatialWeighting, gate_matrices, weighting_matrices
 
 
 class ConditionalChannelWeighting(nn.Module):
@@ -136,41 +85,23 @@ class ConditionalChannelWeighting(nn.Module):
         )
 
     def _forward(self, x: list[Tensor]) -> list[Tensor]:
-        if not self._has_kernels_for(x):
+        if not has_kernels_for(self, x, self.cross_resolution_weighting.conv1.conv.weight):
             return self._forward_reference(x)
-        convs: list[Any] = [*self._weighting_convs(), *self.depthwise_convs]
+        weighting = self.cross_resolution_weighting
+        convs: list[Any] = [weighting.conv1, weighting.conv2, *self.depthwise_convs]
         norms = NormGroup.of(part.bn for part in convs)
         if norms is None:
             return self._forward_by_parts(x)
-        recorded = torch.is_grad_enabled() and any(t.requires_grad for t in (*x, *self.parameters()))
-        if not (norms.training or recorded):
+        if not (norms.training or are_recorded(x, self)):
             return self._forward_folded(x)
         fits = max(s.shape[-1] for s in x) <= MAX_TRAINING_WIDTH
         return self._forward_training(x, norms) if fits else self._forward_by_parts(x)
 
-    def _has_kernels_for(self, x: list[Tensor]) -> bool:
-        """Whether a backend has kernels for these maps, and no hook on a part wants to see what passes."""
-        if len(x) > MAX_BRANCHES or max(s.shape[-1] for s in x) > MAX_WIDTH:
-            return False
-        device, dtype = x[0].device.type, self.cross_resolution_weighting.conv1.conv.weight.dtype
-        if x[0].dtype != dtype and not torch.is_autocast_enabled(device):
-            return False  # the reference says what is wrong
-        return bool(_has_fused_backend(device)) and not _parts_have_hooks(self)
-
-    def _weighting_convs(self) -> tuple[ConvModule, ConvModule]:
-        return self.cross_resolution_weighting.conv1, self.cross_resolution_weighting.conv2
-
     def _gate_parameters(self, dtype: torch.dtype) -> FourLists:
         """Weights and biases of both convolutions of every branch's spatial weighting, as matrices and vectors."""
         gates: list[Any] = list(self.spatial_weighting)
-        return (
-            [gate.conv1.conv.weight.flatten(1).to(dtype) for gate in gates],
-            [gate.conv1.conv.bias.to(dtype) for gate in gates],
-            [gate.conv2.conv.weight.flatten(1).to(dtype) for gate in gates],
-            [gate.conv2.conv.bias.to(dtype) for gate in gates],
-        )
-
-    # functional is imported where it is called: it loads the native library, which the reference path does without.
+        weight1, bias1, weight2, bias2 = zip(*(gate_matrices(gate, dtype) for gate in gates), strict=True)
+        return list(weight1), list(bias1), list(weight2), list(bias2)
 
     def _forward_folded(self, x: list[Tensor]) -> list[Tensor]:
         """Batch norms folded into the convolutions: three launches, no gradients."""
@@ -184,8 +115,8 @@ class ConditionalChannelWeighting(nn.Module):
         """Batch statistics, or running ones with gradients: six launches with the update of the running statistics."""
         from litehrnet_cuda.functional import conditional_channel_weighting_batch_norm
 
-        dtype = torch.promote_types(self.cross_resolution_weighting.conv1.conv.weight.dtype, torch.float32)
-        weight1, weight2 = (part.conv.weight.flatten(1).to(dtype) for part in self._weighting_convs())
+        dtype = training_dtype(self.cross_resolution_weighting.conv1.conv.weight)
+        weight1, weight2 = weighting_matrices(self.cross_resolution_weighting, dtype)
         filters: list[Any] = list(self.depthwise_convs)
         y, statistics = conditional_channel_weighting_batch_norm(
             x,
@@ -201,7 +132,7 @@ class ConditionalChannelWeighting(nn.Module):
         return y
 
     def _forward_by_parts(self, x: list[Tensor]) -> list[Tensor]:
-        """For norms that synchronise processes or differ among themselves: only what follows them is one launch."""
+        """For norms that synchronise processes or differ among themselves: what is around them is fused."""
         from litehrnet_cuda.functional import spatial_weighting
 
         kept, filtered = self._filter(x)
@@ -315,27 +246,8 @@ class ShuffleUnit(nn.Module):
         return f"stride={self.stride}"
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _has_fused_backend(device_type: str) -> bool:
-    """What is compiled keeps the backend that was selected when it was compiled."""
-    return select_backend(device_type) != "reference"
-
-
-def _parts_have_hooks(block: nn.Module) -> bool:
-    return any(
-        part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks
-        for part in block.modules()
-        if part is not block
-    )
-
-
 def _check_even(name: str, channels: int) -> None:
     if channels % 2:
         raise ValueError(
             f"{name}: expected an even number of channels, because they are split in halves, got {channels}"
         )
-
-
-def _check_hidden(name: str, channels: int, ratio: int) -> None:
-    if int(channels / ratio) < 1:
-        raise ValueError(f"{name}: expected at least ratio={ratio} channels, so that one remains, got {channels}")

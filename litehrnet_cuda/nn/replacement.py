@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from litehrnet_cuda.backends import use_backend
 from litehrnet_cuda.errors import InputError
-from litehrnet_cuda.nn.blocks import ConditionalChannelWeighting, CrossResolutionWeighting
+from litehrnet_cuda.nn.blocks import ConditionalChannelWeighting
 from litehrnet_cuda.nn.fuse import LiteHRModule
+from litehrnet_cuda.nn.weighting import CrossResolutionWeighting
 from litehrnet_cuda.reference.conditional_channel_weighting import conditional_channel_weighting
 
 Model = TypeVar("Model", bound=nn.Module)

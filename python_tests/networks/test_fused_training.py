@@ -109,7 +109,8 @@ def another_momentum(block: nn.Module) -> None:
 
 
 WHOLE = FORWARD + UPDATE + BACKWARD
-PARTS = 1 + 4  # spatial weighting alone
+GATES = 1 + 4  # spatial weighting alone
+WEIGHTING = 3 + UPDATE + 4  # cross-resolution weighting alone
 
 
 @pytest.mark.parametrize(
@@ -120,9 +121,9 @@ PARTS = 1 + 4  # spatial weighting alone
         (freeze_all, FORWARD + BACKWARD),
         (without_statistics, FORWARD + BACKWARD),
         (another_momentum, WHOLE),
-        (average_cumulatively, PARTS),
-        (freeze_some, PARTS),
-        (lambda block: block.depthwise_convs[1].register_forward_hook(lambda *_: None), 0),
+        (average_cumulatively, GATES),
+        (freeze_some, WEIGHTING + GATES),
+        (lambda block: block.depthwise_convs[1].register_forward_hook(lambda *_: None), WEIGHTING + 3 * GATES),
     ],
     ids=["training", "eval", "frozen", "untracked", "momentum", "cumulative", "frozen in part", "hook on a part"],
 )
@@ -144,7 +145,7 @@ def test_synchronised_norms_take_the_longer_path(emulator: Any, monkeypatch: pyt
     monkeypatch.setattr(nn.SyncBatchNorm, "forward", nn.BatchNorm2d.forward)
     x = maps()
     assert_same(step(synchronised, x, "emulated"), step(reference, x, "reference"))
-    assert len(emulator.launches()) == PARTS
+    assert len(emulator.launches()) == GATES
 
 
 def test_statistics_without_gradients_move(emulator: Any) -> None:

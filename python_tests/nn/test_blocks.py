@@ -10,12 +10,8 @@ from module_cases import CASES, CLASSES, assert_matches_official, build, trainin
 from official_reference import load_recipe
 from torch import nn
 
-from litehrnet_cuda.nn.blocks import (
-    ConditionalChannelWeighting,
-    CrossResolutionWeighting,
-    ShuffleUnit,
-    SpatialWeighting,
-)
+from litehrnet_cuda.nn.blocks import ConditionalChannelWeighting, ShuffleUnit
+from litehrnet_cuda.nn.weighting import CrossResolutionWeighting, SpatialWeighting
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])

@@ -20,7 +20,7 @@ from torch.nn.utils import prune
 import litehrnet_cuda.nn
 from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.models.litehrnet import VARIANTS, LiteHRNet, PoseNetwork, Variant
-from litehrnet_cuda.nn import blocks, fuse
+from litehrnet_cuda.nn import blocks, fuse, weighting
 from litehrnet_cuda.nn.replacement import use_fused_modules
 
 INDEX = read_json("index.json")
@@ -126,7 +126,11 @@ def images(n: int = 4) -> Tensor:
 
 
 def changed_classes(model: nn.Module) -> set[str]:
-    return {type(m).__name__ for m in model.modules() if type(m).__module__ in (blocks.__name__, fuse.__name__)}
+    return {
+        type(m).__name__
+        for m in model.modules()
+        if type(m).__module__ in (blocks.__name__, fuse.__name__, weighting.__name__)
+    }
 
 
 @pytest.mark.parametrize("module_type", SMALL)
@@ -416,7 +420,7 @@ def test_what_does_not_fit_is_left_alone(name: str) -> None:
         use_fused_modules(model)
     assert type(model["ours"]) is blocks.ConditionalChannelWeighting
     assert type(stranger) is cls
-    assert type(model["second"]).__module__ not in (blocks.__name__, fuse.__name__)
+    assert type(model["second"]).__module__ not in (blocks.__name__, fuse.__name__, weighting.__name__)
     assert all(torch.equal(a, state[key]) for key, a in stranger.state_dict().items())
 
 

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from op_cases import cross_resolution_weights
 
-from litehrnet_cuda.nn.blocks import CrossResolutionWeighting
+from litehrnet_cuda.nn.weighting import CrossResolutionWeighting
 from litehrnet_cuda.reference.cross_resolution_weighting import cross_resolution_weighting
 
 

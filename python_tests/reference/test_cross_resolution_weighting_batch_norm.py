@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from litehrnet_cuda.nn.blocks import CrossResolutionWeighting
+from litehrnet_cuda.nn.weighting import CrossResolutionWeighting
 from litehrnet_cuda.reference.cross_resolution_weighting_batch_norm import cross_resolution_weighting_batch_norm
 
 CHANNELS = [4, 6, 8]

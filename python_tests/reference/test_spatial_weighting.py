@@ -3,8 +3,8 @@ from __future__ import annotations
 import torch
 from op_cases import gate_weights
 
-from litehrnet_cuda.nn.blocks import SpatialWeighting
 from litehrnet_cuda.nn.layers import concat_shuffle
+from litehrnet_cuda.nn.weighting import SpatialWeighting
 from litehrnet_cuda.reference.spatial_weighting import spatial_weighting
 
 
