@@ -50,10 +50,10 @@ class GpuOp:
         with torch.no_grad():
             return list(flat(self.op(*args)))
 
-    def step(self, args: Sequence[Any]) -> list[Tensor]:
+    def step(self, args: Sequence[Any], op: Callable[..., Any] | None = None) -> list[Tensor]:
         """Outputs and gradients of a forward and a backward pass, of half the sum of squared outputs."""
         args = require_grad(args, self.differentiable)
-        outputs = [y for y in flat(self.op(*args)) if y.requires_grad]
+        outputs = [y for y in flat((op or self.op)(*args)) if y.requires_grad]
         wanted = tensors_of(args[: self.differentiable])
         grads = torch.autograd.grad(outputs, wanted, [y.detach() for y in outputs])
         return [*(y.detach() for y in outputs), *grads]

@@ -17,7 +17,7 @@ import sys
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = ROOT / "python_tests" / "cuda" / "machine_code.json"
@@ -25,6 +25,9 @@ sys.path.insert(0, str(ROOT / "build_support"))
 
 import compilers  # noqa: E402
 import object_cache  # noqa: E402
+
+if TYPE_CHECKING:
+    import torch
 
 ARCHITECTURES = compilers.DEFAULT_ARCHITECTURES.split(";")
 SOURCES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "csrc" / "cuda").glob("*.cu"))
@@ -49,6 +52,10 @@ LIMITS = {
     "10.0": Limits(64, 32, 228 * 1024),
     "12.0": Limits(48, 24, 100 * 1024),
 }
+# The last stage of Lite-HRNet at 256x192: half the channels of each branch, its height and width, hidden channels.
+HALVES, SIZES = [20, 40, 80, 160], [(64, 48), (32, 24), (16, 12), (8, 6)]
+HIDDEN = sum(HALVES) // 8
+
 REGISTERS = 64 * 1024  # of a multiprocessor, on all of them
 REGISTER_UNIT = 8  # registers per thread are given in eights: 256 for a warp
 SCHEDULERS = 4  # a multiprocessor's quarters, which share neither registers nor warps
@@ -185,33 +192,58 @@ def _shortened(name: str) -> str:
 def network_launches() -> dict[str, dict[str, int]]:
     """Threads and dynamic shared memory of the launches that the emulator sees in a network's last stage.
 
-    That is the block of Lite-HRNet at 256x192, batch 1, in all four element types: each kernel's largest.
+    That is the block of Lite-HRNet at 256x192, in inference with one image, in a training step with two, in all four
+    element types: each kernel's largest.
     """
+    import op_cases
+
+    found: dict[str, dict[str, int]] = {}
+    for dtype in op_cases.DTYPES:
+        for launch in (*_inference_launches(dtype), *_training_launches(dtype)):
+            seen = {"threads": math.prod(launch["block"]), "shared_bytes": launch["shared_bytes"]}
+            known = found.setdefault(_shortened(launch["kernel"]), seen)
+            known |= {key: max(known[key], seen[key]) for key in seen}
+    return found
+
+
+def _inference_launches(dtype: torch.dtype) -> list[dict[str, Any]]:
     import emulation
     import inference_kernels as native
     import torch
 
     kernels = native.Kernels(emulation.load(native.SOURCES, includes=[ROOT / "csrc"]))
-    channels, sizes, hidden = [40, 80, 160, 320], [(64, 48), (32, 24), (16, 12), (8, 6)], 75
-    halves = [c // 2 for c in channels]
-    for dtype in native.DTYPES:
+    kernels.library.reset()
 
-        def zeros(*shape: int, dtype: torch.dtype = dtype) -> torch.Tensor:
-            return torch.zeros(shape, dtype=dtype)
+    def zeros(*shape: int) -> torch.Tensor:
+        return torch.zeros(shape, dtype=dtype)
 
-        kernels.conditional_channel_weighting(
-            [zeros(1, c, *size) for c, size in zip(channels, sizes, strict=True)],
-            [zeros(hidden // 2, sum(halves)), zeros(hidden // 2), zeros(sum(halves), hidden // 2), zeros(sum(halves))],
-            [(zeros(c, 3, 3), zeros(c)) for c in halves],
-            [[zeros(c // 4, c), zeros(c // 4), zeros(c, c // 4), zeros(c)] for c in halves],
-        )
-    return {
-        _shortened(launch["kernel"]): {
-            "threads": math.prod(launch["block"]),
-            "shared_bytes": launch["shared_bytes"],
-        }
-        for launch in kernels.library.launches()
-    }
+    kernels.conditional_channel_weighting(
+        [zeros(1, 2 * c, *size) for c, size in zip(HALVES, SIZES, strict=True)],
+        [zeros(HIDDEN, sum(HALVES)), zeros(HIDDEN), zeros(sum(HALVES), HIDDEN), zeros(sum(HALVES))],
+        [(zeros(c, 3, 3), zeros(c)) for c in HALVES],
+        [[zeros(c // 4, c), zeros(c // 4), zeros(c, c // 4), zeros(c)] for c in HALVES],
+    )
+    return kernels.library.launches()
+
+
+def _training_launches(dtype: torch.dtype) -> list[dict[str, Any]]:
+    """Forward, update of the running statistics, backward."""
+    import emulated_ops
+    import torch
+    import training_cases
+
+    from litehrnet_cuda import functional
+
+    library = emulated_ops.load()
+    library.reset()
+    block = training_cases.TRAINING_OPS["conditional_channel_weighting_batch_norm"]
+    args = training_cases.cast_arguments(block.arguments(SIZES, HALVES, 2), dtype)
+    running_mean, running_var = args[-4:-2]
+    args = training_cases.require_grad(args, len(args) - 4)
+    y, statistics = functional.conditional_channel_weighting_batch_norm(*args)
+    functional.update_running_statistics(running_mean, running_var, [], statistics, 0.1)
+    torch.autograd.backward(y, [torch.ones_like(s) for s in y])
+    return library.launches()
 
 
 def as_json(nvcc: str, table: dict[str, dict[str, Code]], launches: dict[str, dict[str, int]]) -> str:

@@ -7,6 +7,7 @@ changes nothing.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,8 @@ CSRC = emulation.ROOT / "csrc"
 class Mutant:
     """``file``, relative to csrc, with ``before`` replaced by ``after``, dies of ``cause``.
 
-    With ``header``, the text to replace is in that header, which takes the place of its include in ``file``.
+    With ``header``, the text to replace is in that header, which takes the place of its include in ``file``, or in
+    another header that does the same.
     """
 
     name: str
@@ -31,14 +33,15 @@ class Mutant:
 
     def text(self) -> str:
         """The mutated source."""
-        text = (CSRC / self.file).read_text(encoding="utf-8")
-        if self.header:
-            include = f'#include "{self.header}"\n'
-            assert text.count(include) == 1, f"{self.name}: {self.file} does not include {self.header}"
-            header = (CSRC / self.header).read_text(encoding="utf-8")
-            text = text.replace(include, header.replace("#pragma once\n", ""))
+        where = self.header or self.file
+        text = (CSRC / where).read_text(encoding="utf-8")
         assert text.count(self.before) == 1, f"{self.name}: {self.before!r} occurs {text.count(self.before)} times"
-        return text.replace(self.before, self.after)
+        text = text.replace(self.before, self.after)
+        if not self.header:
+            return text
+        with_header = _with_header((CSRC / self.file).read_text(encoding="utf-8"), self.header, text, set())
+        assert with_header.count(text.replace(_ONCE, "")) == 1, f"{self.name}: {self.file} does not include {where}"
+        return with_header
 
     def write(self) -> Path:
         """The mutated source as a file in build/; its includes are found from csrc."""
@@ -46,6 +49,35 @@ class Mutant:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(self.text(), encoding="utf-8")
         return path
+
+
+_INCLUDE = re.compile(r'^#include "(.+)"\n', re.MULTILINE)
+_ONCE = "#pragma once\n"
+
+
+def _includes(text: str, header: str) -> bool:
+    """Whether a source includes a header, itself or through others."""
+    return any(
+        name == header or ((CSRC / name).is_file() and _includes((CSRC / name).read_text(encoding="utf-8"), header))
+        for name in _INCLUDE.findall(text)
+    )
+
+
+def _with_header(text: str, header: str, replacement: str, seen: set[str]) -> str:
+    """A source in which another text takes the place of a header's include, and of those of headers around it."""
+
+    def content(include: re.Match[str]) -> str:
+        name = include[1]
+        path = CSRC / name
+        if name != header and not (path.is_file() and _includes(path.read_text(encoding="utf-8"), header)):
+            return include[0]
+        if name in seen:
+            return ""
+        seen.add(name)
+        own = replacement if name == header else path.read_text(encoding="utf-8")
+        return _with_header(own.replace(_ONCE, ""), header, replacement, seen)
+
+    return _INCLUDE.sub(content, text)
 
 
 RACE, BOUNDS, UNINITIALISED = "race", "out of bounds", "uninitialised read"
@@ -122,7 +154,7 @@ KERNEL_MUTANTS = [
         "gates[task.position * p.pooled_stride + task.channel]",
         WRONG,
     ),
-    Mutant("weighting_no_relu", _WEIGHTING, "value > 0 ? value : 0;", "value;", WRONG),
+    Mutant("weighting_no_relu", _WEIGHTING, "value < 0 ? 0 : value;", "value;", WRONG),
     Mutant(
         "weighting_row_beyond_its_first_pieces",
         _WEIGHTING,

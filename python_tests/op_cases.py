@@ -49,8 +49,9 @@ def random_maps(
     ]
 
 
-def cross_resolution_weights(channels: Sequence[int], hidden: int = 5) -> list[Tensor]:
+def cross_resolution_weights(channels: Sequence[int], hidden: int | None = None) -> list[Tensor]:
     total = sum(channels)
+    hidden = hidden or max(5, total // 8)  # 5, but for large modules: a ratio of 8 as in Lite-HRNet
     return [
         torch.randn(hidden, total, dtype=torch.float64) / total**0.5,
         torch.randn(hidden, dtype=torch.float64) * 0.2,

@@ -31,6 +31,7 @@ ALLOWED = {
     "functional": {"ops"},
     "nn": {"errors", "backends", "functional", "reference"},
     "models": BASICS | {"nn", "backends"},
+    "plan": {"errors", "files", "nn", "models"},
     "predictors": BASICS | {"models", "codecs", "data", "results", "backends"},
     "engine": BASICS | {"models", "nn", "codecs", "data", "metrics", "results", "visualize", "backends", "predictors"},
 }

@@ -72,7 +72,7 @@ struct MomentsAccumulator {
   __device__ __forceinline__ Moments<acc> moments() const {
     if (count == 0) return {0, 0, 0};
     const acc n = static_cast<acc>(count), mean = sum / n, rest = squares - sum * mean;
-    return {n, pivot + mean, rest > 0 ? rest : 0};
+    return {n, pivot + mean, rest < 0 ? 0 : rest};
   }
 };
 

@@ -198,7 +198,7 @@ __device__ void cross_resolution_weighting_tile(const Plan& p, int tile, unsigne
     for (int q = 0; q < kPositions; ++q) {
       const acc value = lanes_sum<kWarpSize>(sum[q]) + bias;
       if (lane == 0 && position0 + q < p.positions)
-        hidden_values[(position0 + q) * p.hidden_stride + output] = value > 0 ? value : 0;
+        hidden_values[(position0 + q) * p.hidden_stride + output] = value < 0 ? 0 : value;
     }
   }
   __syncthreads();  // hidden values are complete; pooled values are no longer needed, gates take their place

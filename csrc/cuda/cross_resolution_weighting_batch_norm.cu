@@ -6,23 +6,25 @@
 // moments of its blocks' shares ("parts"), which the blocks of the next one merge.
 //
 // Layout   x_i [N, c_i, H_i, W_i], planes contiguous, any image and plane stride; y_i contiguous. W1 [R, C], W2 [C, R].
-//          hidden [N, R, h, w], logits [N, C, h, w]; parts of norm1 [R][blocks], of norm2 [C][shares].
+//          hidden [N, R, h, w], logits [N, C, h, w]; parts of norm1, means and then squares, [R][blocks], of norm2
+//          [C][shares].
 //          Positions are numbered through all images: M = N h w.
 // First    block = tiles of up to kMaxTile positions, at most kMaxBlocks blocks, which take turns. It pools the tile's
 //          windows, warp by warp over all branches; multiplies: warp = (output, 1 or up to 4 positions), lanes along C;
 //          and takes moments: warp = output, lane = position.
-// Second   block = kGroup channels and one share of the positions, at most kMaxParts shares. It merges norm1's parts,
-//          and goes through its share 32 positions at a time: lane = position, warp = kPerWarp channels; activations
-//          and weights lie in shared memory.
+// Second   block = a group of 32 to 64 channels, the more the fewer blocks have to do, and one share of the positions,
+//          at most kMaxParts shares. It merges norm1's parts, and goes through its share 32 positions at a time:
+//          lane = position, warp = kPerWarp channels; activations and weights lie in shared memory.
 // Third    where y is wanted: see cross_resolution_weighting_batch_norm_outputs.cuh.
 // Traffic  the first reads x once, W1 once a tile (44 KB in the four-branch network, from L2), and writes hidden, there
-//          1/60 of x; the second reads hidden once a group of channels, from L2, and writes logits, 1/8 of x; the
-//          third reads x and writes y. Parts are 12 bytes each: those of norm1 57 KB at most there.
+//          1/60 of x; the second reads hidden once a group of channels and W2 once a share, from L2, and writes logits,
+//          1/8 of x; the third reads x and writes y. Norm1's parts are 8 bytes each, 38 KB at most there, and read once
+//          a block of the second launch, more than it reads of all else: hence few blocks of many channels.
 // Sums     lanes, pieces and parts in a fixed order: bitwise reproducible, no atomics. Moments of the logits are taken
 //          after rounding to the element type, as in PyTorch: what the norm makes of the stored logits then has mean 0
 //          and variance 1, and that is what the backward pass, which reads them, takes for granted.
-// Limits   C + 4 R + 3 accumulators within 48 KB of shared memory, and R up to 2,048 in fp32, 512 in fp64; M and the
-//          pixels of a channel in all images below 2^31.
+// Limits   C + 4 R + 3 accumulators within 48 KB of shared memory, and 4 R + 384; M and the pixels of a channel in all
+//          images below 2^31.
 #include "cuda/cross_resolution_weighting_batch_norm.h"
 
 #include "core/batch_norm.cuh"
@@ -39,10 +41,15 @@ constexpr int kMaxTile = 32;      // positions: a lane each, when moments are ta
 constexpr int kChunk = 4;         // positions that share a weight in registers
 template <int kPositions>         // pieces of a row of W1 in flight per lane, as 64 registers a thread allow
 constexpr int kSteps = kPositions == 1 ? 3 : 2;
-constexpr int kSecondWarps = 8;   // of a block of the second launch
-constexpr int kPerWarp = 4;       // channels: one or two loads of 16 bytes for their weights
-constexpr int kGroup = kSecondWarps * kPerWarp;
+constexpr int kPerWarp = 4;       // channels of a warp of the second launch
+constexpr int kMinGroup = 32, kMaxGroup = 64;       // channels of a block there
+constexpr int kSecondThreads = kMaxGroup / kPerWarp * kWarpSize;
+template <class scalar_t>          // blocks of a multiprocessor that registers leave room for; fp64 would spill
+constexpr int kSecondOccupancy = sizeof(scalar_t) == 8 ? 1 : 2;
+constexpr int kSecondBlocks = 60; // that leave few multiprocessors idle: no narrower groups for more of them
 constexpr int kRows = 64;         // of W2's inputs at a time in shared memory: above the networks' 37
+constexpr int kMergeLanes = 8;    // that merge norm1's parts of a channel: a sector of fp32
+constexpr int kLaneParts = kMaxBlocks / kMergeLanes;
 constexpr int kWarps = kThreads / kWarpSize;
 
 struct Section {
@@ -54,10 +61,11 @@ struct Section {
 struct Plan {
   CrossResolutionWeightingBatchNormParams params;
   Section section[kMaxBranches];
-  FastDivisor tile_divisor, positions_divisor, width_divisor;
+  FastDivisor tile_divisor, positions_divisor, width_divisor, rows_divisor;
   int tile, tiles, blocks, items;              // first launch: positions of a tile
+  int turns, last_turns, missing;              // of all blocks; blocks with one more; positions the last tile lacks
   int shares, share_tiles, groups;             // second launch: of the positions, tiles of 32, groups of channels
-  int merge_lanes;                             // that merge norm1's parts of a channel
+  int group, rows;                             // channels of a group; W2's inputs at a time
   int height, width, positions, all_positions;  // of the last branch; of an image; of all
   int channels, pooled_stride, wide;
   void* parts1;
@@ -170,45 +178,94 @@ __global__ void __launch_bounds__(kThreads, 1) hidden_kernel(const __grid_consta
   for (int tile = static_cast<int>(blockIdx.x); tile < plan.tiles; tile += plan.blocks)
     hidden_tile<scalar_t, kPositions>(plan, tile, moments, pooled, hidden);
   if (owner) {
-    auto* parts = static_cast<Moments<acc>*>(plan.parts1) + blockIdx.x;
-    for (int output = thread / kWarpSize; output < outputs; output += kWarps)
-      parts[output * plan.blocks] = moments[output];
+    acc* means = static_cast<acc*>(plan.parts1) + blockIdx.x;
+    acc* squares = means + outputs * plan.blocks;
+    for (int output = thread / kWarpSize; output < outputs; output += kWarps) {
+      means[output * plan.blocks] = moments[output].mean;
+      squares[output * plan.blocks] = moments[output].squares;
+    }
   }
+}
+
+// How many positions a part of norm1 has: what the turns of its block came to, none for a block that does not exist.
+__device__ __forceinline__ int part_positions(const Plan& p, int part) {
+  if (part >= p.blocks) return 0;
+  const bool has_last = part == (p.last_turns > 0 ? p.last_turns : p.blocks) - 1;
+  return (p.turns + (part < p.last_turns)) * p.tile - (has_last ? p.missing : 0);
+}
+
+// norm1's moments of channel r by each aligned group of kMergeLanes lanes, in every lane of it. The whole warp takes
+// part. Every part is read once: sums are taken about the first mean, as MomentsAccumulator takes them.
+template <class acc>
+__device__ __forceinline__ Moments<acc> merge_norm1(const Plan& p, int r) {
+  const int lane = static_cast<int>(threadIdx.x) % kMergeLanes;
+  const acc* means = static_cast<const acc*>(p.parts1) + r * p.blocks;
+  const acc* part_squares = means + p.params.hidden_channels * p.blocks;
+  const acc pivot = means[0];
+  acc sum = 0, squares = 0;
+#pragma unroll
+  for (int k = 0; k < kLaneParts; ++k) {
+    const int part = lane + k * kMergeLanes;
+    const acc deviation = part < p.blocks ? means[part] - pivot : 0;
+    const acc weighted = static_cast<acc>(part_positions(p, part)) * deviation;
+    sum += weighted;
+    squares += weighted * deviation + (part < p.blocks ? part_squares[part] : 0);
+  }
+  sum = lanes_sum<kMergeLanes>(sum);
+  const acc count = static_cast<acc>(p.all_positions), mean = sum / count;
+  squares = lanes_sum<kMergeLanes>(squares) - sum * mean;
+  return {count, pivot + mean, squares < 0 ? 0 : squares};
 }
 
 // norm1 of all channels into shared memory, [R]. Blocks agree bit by bit; the first one stores the statistics.
 template <class acc>
 __device__ __forceinline__ void load_norm1(const Plan& p, NormalisedChannel<acc>* norms) {
   const auto& params = p.params;
-  const int thread = static_cast<int>(threadIdx.x), outputs = params.hidden_channels, lanes = p.merge_lanes;
+  const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
+  const int outputs = params.hidden_channels;
   const auto eps = static_cast<acc>(params.eps);
   if (p.parts1 == nullptr) {
-    for (int r = thread; r < outputs; r += kSecondWarps * kWarpSize)
-      norms[r] = normalised_channel(params.norm1, r, eps);
+    for (int r = thread; r < outputs; r += threads) norms[r] = normalised_channel(params.norm1, r, eps);
     return;
   }
-  for (int first = 0; first < outputs * lanes; first += kSecondWarps * kWarpSize) {
-    const int r = (first + thread) / lanes, existing = smaller(r, outputs - 1);
-    const auto* parts = static_cast<const Moments<acc>*>(p.parts1) + existing * p.blocks;
-    const Moments<acc> moments = merge_parts(parts, p.blocks, lanes);
-    if (r >= outputs || thread % lanes != 0) continue;
+#pragma unroll 1
+  for (int first = thread - thread % kWarpSize; first < outputs * kMergeLanes; first += threads) {
+    const int r = (first + thread % kWarpSize) / kMergeLanes;
+    const Moments<acc> moments = merge_norm1<acc>(p, smaller(r, outputs - 1));
+    if (r >= outputs || thread % kMergeLanes != 0) continue;
     norms[r] = normalised_channel(params.norm1, r, moments.mean, moments.squares / moments.count, eps);
     if (blockIdx.x == 0) store_statistics(params.norm1, r, moments);
   }
 }
 
+// W2's inputs from `first` on for the block's channels, [group][rows]. Neighbouring threads read neighbours, kFlight at
+// a time each.
+template <int kFlight, class acc>
+__device__ __forceinline__ void load_weights(const Plan& p, int channel0, int first, acc* weights) {
+  const int inputs = p.params.hidden_channels;
+  const acc* w2 = static_cast<const acc*>(p.params.w2) + static_cast<std::int64_t>(channel0) * inputs + first;
+#pragma unroll kFlight
+  for (int i = static_cast<int>(threadIdx.x); i < p.group * p.rows; i += static_cast<int>(blockDim.x)) {
+    const int channel = p.rows_divisor.divide(i), r = i - channel * p.rows;
+    const bool exists = channel0 + channel < p.channels && first + r < inputs;
+    weights[i] = exists ? w2[static_cast<std::int64_t>(channel) * inputs + r] : 0;
+  }
+}
+
 template <class scalar_t>
-__global__ void __launch_bounds__(kSecondWarps* kWarpSize) logits_kernel(const __grid_constant__ Plan plan) {
+__global__ void __launch_bounds__(kSecondThreads, kSecondOccupancy<scalar_t>)
+    logits_kernel(const __grid_constant__ Plan plan) {
   using acc = acc_t<scalar_t>;
   constexpr int kElems = kVecElems<acc>;
   const Plan& p = plan;
   const int thread = static_cast<int>(threadIdx.x), warp = thread / kWarpSize, lane = thread % kWarpSize;
   const int share = static_cast<int>(blockIdx.x) / p.groups, group = static_cast<int>(blockIdx.x) % p.groups;
-  const int inputs = p.params.hidden_channels, step = smaller(inputs, kRows);
-  const int channel0 = group * kGroup, own_channel0 = channel0 + warp * kPerWarp;
-  acc* activations = dynamic_shared<acc>();            // [step][32 positions]
-  acc* weights = activations + step * kWarpSize;       // [step][kGroup]
-  auto* norms = reinterpret_cast<NormalisedChannel<acc>*>(weights + step * kGroup);  // [R]
+  const int inputs = p.params.hidden_channels, warps = static_cast<int>(blockDim.x) / kWarpSize;
+  const int channel0 = group * p.group, own_channel0 = channel0 + warp * kPerWarp;
+  acc* activations = dynamic_shared<acc>();          // [rows][32 positions]
+  acc* weights = activations + p.rows * kWarpSize;   // [group][rows]
+  auto* norms = reinterpret_cast<NormalisedChannel<acc>*>(weights + p.rows * p.group);  // [R]
+  load_weights<4>(p, channel0, 0, weights);
   load_norm1(p, norms);
 
   MomentsAccumulator<acc> moments[kPerWarp];
@@ -219,37 +276,37 @@ __global__ void __launch_bounds__(kSecondWarps* kWarpSize) logits_kernel(const _
     const acc* hidden = static_cast<const acc*>(p.params.hidden) +
                         static_cast<std::int64_t>(image) * inputs * p.positions + in_image;
     acc sum[kPerWarp] = {};
-    for (int first = 0; first < inputs; first += step) {
-      const int rows = smaller(step, inputs - first);
+    for (int first = 0; first < inputs; first += p.rows) {
       __syncthreads();  // norms are complete, and what was multiplied last is no longer needed
-      for (int r = warp; r < rows; r += kSecondWarps) {
+#pragma unroll 2
+      for (int r = warp; r < p.rows; r += warps) {  // rows behind the last input are zero
         acc value = 0;
-        if (live) value = norms[first + r].apply(hidden[static_cast<std::int64_t>(first + r) * p.positions]);
-        activations[r * kWarpSize + lane] = value > 0 ? value : 0;
+        if (live && first + r < inputs)
+          value = norms[first + r].apply(hidden[static_cast<std::int64_t>(first + r) * p.positions]);
+        activations[r * kWarpSize + lane] = value < 0 ? 0 : value;
       }
-      if (tile == share || inputs > step) {
-        const int channel = channel0 + lane;
-        const acc* w2 = static_cast<const acc*>(p.params.w2) + static_cast<std::int64_t>(channel) * inputs + first;
-        for (int r = warp; r < rows; r += kSecondWarps) weights[r * kGroup + lane] = channel < p.channels ? w2[r] : 0;
-      }
+      if (inputs > p.rows && (tile > share || first > 0)) load_weights<1>(p, channel0, first, weights);
       __syncthreads();  // activations and weights are complete
-      for (int r = 0; r < rows; ++r) {
-        const acc activation = activations[r * kWarpSize + lane];
+#pragma unroll 1
+      for (int r = 0; r < p.rows; r += kElems) {
+        acc activation[kElems];
 #pragma unroll
-        for (int q = 0; q < kPerWarp; q += kElems) {
-          const auto weight = load_vec<kElems>(weights + r * kGroup + warp * kPerWarp + q);
+        for (int e = 0; e < kElems; ++e) activation[e] = activations[(r + e) * kWarpSize + lane];
 #pragma unroll
-          for (int e = 0; e < kElems; ++e) sum[q + e] += weight.v[e] * activation;
+        for (int q = 0; q < kPerWarp; ++q) {
+          const auto weight = load_vec<kElems>(weights + (warp * kPerWarp + q) * p.rows + r);
+#pragma unroll
+          for (int e = 0; e < kElems; ++e) sum[q] += weight.v[e] * activation[e];
         }
       }
     }
     scalar_t* logits = static_cast<scalar_t*>(p.params.logits) +
                        (static_cast<std::int64_t>(image) * p.channels + own_channel0) * p.positions + in_image;
+    if (!live) continue;
 #pragma unroll
-    for (int q = 0; q < kPerWarp; ++q) {
-      if (!live || own_channel0 + q >= p.channels) continue;
+    for (int q = 0; q < kPerWarp; ++q) {  // channels behind the last are zero
       const scalar_t value = from_acc<scalar_t>(sum[q]);
-      logits[static_cast<std::int64_t>(q) * p.positions] = value;
+      if (own_channel0 + q < p.channels) logits[static_cast<std::int64_t>(q) * p.positions] = value;
       moments[q].add(to_acc(value));
     }
   }
@@ -261,7 +318,6 @@ __global__ void __launch_bounds__(kSecondWarps* kWarpSize) logits_kernel(const _
       static_cast<Moments<acc>*>(p.parts2)[(own_channel0 + q) * p.shares + share] = own;
   }
 }
-static_assert(kGroup == kWarpSize && kPerWarp % kVecElems<float> == 0, "a lane stages one channel's weights");
 
 bool has_valid_sizes(const CrossResolutionWeightingBatchNormParams& params) {
   if (params.branches < 1 || params.branches > kMaxBranches || params.batch < 0 || params.hidden_channels < 1)
@@ -281,9 +337,9 @@ std::size_t hidden_shared_bytes(int tile, int channels, int hidden, DType dtype)
          accumulate_size(dtype);
 }
 
-std::size_t logits_shared_bytes(int hidden, DType dtype) {
-  return (static_cast<std::size_t>(smaller(hidden, kRows)) * (kWarpSize + kGroup) + std::size_t{4} * hidden) *
-         accumulate_size(dtype);
+std::size_t logits_shared_bytes(const Plan& plan, int rows, DType dtype) {
+  return (static_cast<std::size_t>(rows) * (kWarpSize + plan.group) +
+          std::size_t{4} * plan.params.hidden_channels) * accumulate_size(dtype);
 }
 
 // All but the workspace: how the launches are cut.
@@ -305,18 +361,23 @@ Plan make_plan(const CrossResolutionWeightingBatchNormParams& params, DType dtyp
     --plan.tile;
   plan.tiles = ceil_div(plan.all_positions, plan.tile);
   plan.blocks = smaller(plan.tiles, kMaxBlocks);
+  plan.turns = plan.tiles / plan.blocks;
+  plan.last_turns = plan.tiles % plan.blocks;
+  plan.missing = static_cast<int>(static_cast<std::int64_t>(plan.tiles) * plan.tile - plan.all_positions);
   plan.share_tiles = ceil_div(plan.all_positions, kWarpSize);
   plan.shares = smaller(plan.share_tiles, kMaxParts);
-  plan.groups = ceil_div(plan.channels, kGroup);
+  const int groups = larger(ceil_div(kSecondBlocks, plan.shares), ceil_div(plan.channels, kMaxGroup));
+  plan.group = round_up(ceil_div(plan.channels, smaller(groups, ceil_div(plan.channels, kMinGroup))), kPerWarp);
+  plan.groups = ceil_div(plan.channels, plan.group);
   return plan;
 }
 
 std::size_t lay_out(Plan& plan, DType dtype) {
   if (!plan.params.batch_statistics) return 0;
   Workspace workspace(plan.params.workspace);
-  const std::size_t moments = 3 * accumulate_size(dtype);
-  plan.parts1 = workspace.reserve(static_cast<std::size_t>(plan.params.hidden_channels) * plan.blocks * moments);
-  plan.parts2 = workspace.reserve(static_cast<std::size_t>(plan.channels) * plan.shares * moments);
+  const std::size_t size = accumulate_size(dtype);
+  plan.parts1 = workspace.reserve(static_cast<std::size_t>(plan.params.hidden_channels) * plan.blocks * 2 * size);
+  plan.parts2 = workspace.reserve(static_cast<std::size_t>(plan.channels) * plan.shares * 3 * size);
   return workspace.bytes();
 }
 
@@ -350,14 +411,16 @@ cudaError_t launch_hidden(Plan& plan, DType dtype, cudaStream_t stream) {
 }
 
 cudaError_t launch_logits(Plan& plan, DType dtype, cudaStream_t stream) {
-  plan.merge_lanes = kWarpSize;  // as many as let all channels be merged at once
-  while (plan.merge_lanes > 1 && plan.merge_lanes * plan.params.hidden_channels > kSecondWarps * kWarpSize)
-    plan.merge_lanes /= 2;
-  const std::size_t bytes = logits_shared_bytes(plan.params.hidden_channels, dtype);
+  const int inputs = plan.params.hidden_channels;
+  int most = kRows;
+  while (most > kVectorPad && logits_shared_bytes(plan, most, dtype) > kMaxSharedBytes) most -= kVectorPad;
+  plan.rows = round_up(ceil_div(inputs, ceil_div(inputs, most)), kVectorPad);
+  plan.rows_divisor = FastDivisor::of(plan.rows);
+  const std::size_t bytes = logits_shared_bytes(plan, plan.rows, dtype);
   if (bytes > kMaxSharedBytes) return cudaErrorInvalidValue;
   return visit_dtype(dtype, [&](auto zero) {
     return launch(logits_kernel<decltype(zero)>, dim3(static_cast<unsigned>(plan.shares * plan.groups)),
-                  dim3(kSecondWarps * kWarpSize), bytes, stream, plan);
+                  dim3(static_cast<unsigned>(plan.group / kPerWarp * kWarpSize)), bytes, stream, plan);
   });
 }
 

@@ -158,7 +158,7 @@ __device__ void hidden_gradients(const Plan& p, int block, unsigned char* shared
           if (turn.last) {
             const auto norm = normalised_channel(p.params.norm1, r, static_cast<acc>(p.params.eps));
             const acc value = static_cast<const acc*>(p.params.hidden)[offset];
-            sum = norm.apply(value) > 0 ? sum : 0;
+            sum = norm.apply(value) <= 0 ? 0 : sum;
             sums = {sum, sum * norm.normalised(value)};
           }
           grad_normalised[offset] = sum;
@@ -245,7 +245,7 @@ __device__ void matrix_gradients(const Plan& p, int block, unsigned char* shared
         value = gradient.apply(static_cast<const acc*>(p.grad_normalised1)[offset], value);
       } else {
         value = norm.apply(value);
-        value = value > 0 ? value : 0;
+        value = value < 0 ? 0 : value;
       }
     }
     rows[lane * kRowStride + warp] = value;

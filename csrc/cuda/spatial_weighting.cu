@@ -193,7 +193,7 @@ __device__ void gate_tile(const Plan& p, int branch, int tile, unsigned char* sh
     sum = lanes_sum<kLanes>(sum);
     if (lane == 0 && output < r.hidden) {
       sum += to_acc(static_cast<const weight_t*>(r.b1)[output]);
-      hidden[output] = sum > 0 ? sum : 0;
+      hidden[output] = sum < 0 ? 0 : sum;
     }
   }
   for (int i = r.hidden + thread; i < round_up(r.hidden, kVectorPad); i += kThreads) hidden[i] = 0;

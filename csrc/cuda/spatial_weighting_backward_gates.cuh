@@ -23,7 +23,7 @@ constexpr int kCoefficients = 4;
 
 // What the second launch leaves of a plane for the third.
 template <class acc>
-struct GatedPlane {
+struct alignas(8 * sizeof(acc)) GatedPlane {  // a sector of fp32
   acc grad_sum, product_sum;        // of do, of do n
   acc mean, normalised_mean;        // of z, of n
   acc gate, grad_logit, grad_mean;  // q, dl, dm
@@ -158,7 +158,7 @@ __device__ __forceinline__ void differentiate_gates(const Plan& p, int branch, i
   acc* stored_hidden = static_cast<acc*>(s.hidden) + static_cast<std::int64_t>(image) * r.hidden;
   multiply(row1, w1, r.hidden, r.channels, s.wide1, mean, [&](int output, acc sum) {
     sum += static_cast<const acc*>(r.b1)[output];
-    stored_hidden[output] = hidden[output] = sum > 0 ? sum : 0;
+    stored_hidden[output] = hidden[output] = sum < 0 ? 0 : sum;
   });
   __syncthreads();  // hidden values are complete
   multiply(row2, w2, r.channels, r.hidden, s.wide2, hidden, [&](int output, acc sum) {
@@ -169,7 +169,7 @@ __device__ __forceinline__ void differentiate_gates(const Plan& p, int branch, i
   __syncthreads();  // gradients of logits are complete
   acc* stored_grad = static_cast<acc*>(s.grad_hidden) + static_cast<std::int64_t>(image) * r.hidden;
   multiply_transposed(w2, r.channels, r.hidden, slope, shares, [&](int column, acc sum) {
-    stored_grad[column] = grad_hidden[column] = hidden[column] > 0 ? sum : 0;
+    stored_grad[column] = grad_hidden[column] = hidden[column] <= 0 ? 0 : sum;
   });
   multiply_transposed(w1, r.hidden, r.channels, grad_hidden, shares,
                       [&](int column, acc sum) { planes[column].grad_mean = sum; });
@@ -185,9 +185,10 @@ __device__ __forceinline__ void differentiate_channel(const Plan& p, int branch,
   const bool normalised = r.norm.weight != nullptr;
   const GatedPlane<acc>* planes = static_cast<const GatedPlane<acc>*>(s.planes) + channel;
 
-  acc grad_bias = 0, grad_weight = 0, grad_b2 = 0;  // of the norm, of the norm, of the gate; in every warp
+  acc grad_bias = 0, grad_weight = 0, grad_b2 = 0;  // of the norm, of the norm, of the gate
+  const bool needed = warp * kWarpSize < images;  // by a thread of this warp, which has an image
 #pragma unroll 2
-  for (int image = lane; image < images; image += kWarpSize) {
+  for (int image = lane; needed && image < images; image += kWarpSize) {
     if (p.gates) {
       const GatedPlane<acc>& plane = planes[static_cast<std::int64_t>(image) * r.channels];
       grad_bias += plane.gate * plane.grad_sum + plane.grad_mean;

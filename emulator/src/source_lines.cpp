@@ -106,9 +106,10 @@ std::string kernel_name(const void* function) {
   } else {  // a function that the library does not export
     const Address address = locate(reinterpret_cast<std::uintptr_t>(function));
     std::ostringstream command;
-    command << "addr2line -f -e '" << address.library << "' 0x" << std::hex << address.offset << " 2>/dev/null";
+    command << "addr2line -f -i -e '" << address.library << "' 0x" << std::hex << address.offset << " 2>/dev/null";
     const std::vector<std::string> lines = output_lines(command.str());
-    name = lines.empty() ? "kernel" : lines[0];
+    // Name and line of what is inlined there, if anything is, and of what that is in; the function itself is last.
+    name = lines.size() < 2 ? "kernel" : lines[lines.size() - 2];
   }
   int status = 0;
   char* demangled = abi::__cxa_demangle(name.c_str(), nullptr, nullptr, &status);

@@ -129,6 +129,8 @@ class ConditionalChannelWeighting(nn.Module):
             eps=norms.eps,
         )
         norms.update(statistics)
+        for cache in self._folded.values():
+            cache.mark_stale()
         return y
 
     def _forward_by_parts(self, x: list[Tensor]) -> list[Tensor]:

@@ -7,42 +7,73 @@ without.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.module import _has_any_global_hook
 
 from litehrnet_cuda.backends import select_backend
 
 MAX_BRANCHES = 4
-# What kernels hold in a block's shared memory, in fp64: rows of a map; in training also the rows' gates; hidden values.
+# What kernels hold in a block's shared memory, in fp64: rows of a map; in training also the rows' gates; hidden
+# values; means of channels.
 MAX_WIDTH = 1900
 MAX_TRAINING_WIDTH = 900
 MAX_HIDDEN = 500
+MAX_CHANNELS = 4000
 
 
 def has_kernels_for(module: nn.Module, x: Sequence[Tensor], weight: Tensor) -> bool:
-    """Whether a backend has kernels for these maps, and no hook on a part of the module wants to see what passes.
+    """Whether a backend has kernels for these maps, and the module consists of what they replace and of nothing else.
 
     Args:
         module: what would be fused.
         x: its input, branch by branch.
         weight: of its first convolution, whose rows are the hidden values.
     """
-    if len(x) > MAX_BRANCHES or max(s.shape[-1] for s in x) > MAX_WIDTH or len(weight) > MAX_HIDDEN:
+    if not 1 <= len(x) <= MAX_BRANCHES or any(s.dim() != 4 or s.numel() == 0 for s in x):
         return False
-    device = x[0].device.type
-    if x[0].dtype != weight.dtype and not torch.is_autocast_enabled(device):
-        return False  # plain PyTorch says what is wrong
-    return bool(_has_fused_backend(device)) and not any(
-        part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks
-        for part in module.modules()
-        if part is not module
+    too_large = (
+        max(s.shape[-1] for s in x) > MAX_WIDTH or sum(s.shape[1] for s in x) > MAX_CHANNELS or len(weight) > MAX_HIDDEN
     )
+    device = x[0].device.type
+    if too_large or (x[0].dtype != weight.dtype and not torch.is_autocast_enabled(device)):
+        return False  # of another dtype plain PyTorch says what is wrong
+    return bool(_has_fused_backend(device)) and _has_plain_parts(module)
+
+
+# What kernels replace. Norms are looked at by NormGroup; parts with parts of their own are looked at through these.
+_LAYERS = (nn.ReLU, nn.Sigmoid, nn.AdaptiveAvgPool2d, nn.Identity, _BatchNorm)
+
+
+def _has_plain_parts(module: nn.Module) -> bool:
+    """Whether no part has a hook, which wants to see what passes, or computes something of its own."""
+    if _has_any_global_hook():  # type: ignore[no-untyped-call]
+        return False
+    for part in module.modules():
+        if part is module:
+            continue
+        if part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks:
+            return False
+        if "forward" in vars(part):
+            return False
+        if isinstance(part, nn.Conv2d):
+            if type(part).forward is not nn.Conv2d.forward:
+                return False
+        elif not part._modules and not isinstance(part, _LAYERS):
+            return False
+    return True
 
 
 def are_recorded(x: Sequence[Tensor], module: nn.Module) -> bool:
     """Whether autograd records what the module does with a list of tensors."""
-    return torch.is_grad_enabled() and any(t.requires_grad for t in (*x, *module.parameters()))
+    if not torch.is_grad_enabled():
+        return False
+    # Replicas of DataParallel keep what are no parameters any more by the names of those.
+    parts = ((*m._parameters.values(), *vars(m).get("_former_parameters", {}).values()) for m in module.modules())
+    return any(t is not None and t.requires_grad for t in chain(x, *parts))
 
 
 def training_dtype(weight: Tensor) -> torch.dtype:

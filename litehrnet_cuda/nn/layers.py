@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from litehrnet_cuda.backends import select_backend, use_backend
 from litehrnet_cuda.nn.statistics import kept_statistics
 
 
@@ -117,8 +118,9 @@ def pool_to_size(x: Tensor, size: tuple[int, int]) -> Tensor:
 def run_block(block: nn.Module, forward: Callable[..., Any], x: Any, with_cp: bool) -> Any:
     """Runs ``forward(x)``, keeping only its input for the backward pass if ``with_cp``.
 
-    The second evaluation leaves running statistics alone, so that training with and without
-    checkpointing gives the same model.
+    Both evaluations take the same backend, whatever is selected where and in which thread the backward pass runs.
+    The second one leaves running statistics alone, so that training with and without checkpointing gives the same
+    model.
 
     Args:
         block: the module that ``forward`` belongs to.
@@ -126,6 +128,12 @@ def run_block(block: nn.Module, forward: Callable[..., Any], x: Any, with_cp: bo
         x: its input, a tensor or a list of tensors.
         with_cp: checkpoint, provided that gradients are recorded.
     """
-    if with_cp and torch.is_grad_enabled():
-        return checkpoint(forward, x, use_reentrant=False, context_fn=lambda: (nullcontext(), kept_statistics(block)))
-    return forward(x)
+    if not (with_cp and torch.is_grad_enabled()):
+        return forward(x)
+    backend = select_backend((x if isinstance(x, Tensor) else x[0]).device.type)
+
+    def evaluate(x: Any) -> Any:
+        with use_backend(backend):
+            return forward(x)
+
+    return checkpoint(evaluate, x, use_reentrant=False, context_fn=lambda: (nullcontext(), kept_statistics(block)))

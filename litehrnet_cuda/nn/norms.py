@@ -14,26 +14,24 @@ FourLists = tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]
 
 
 class NormGroup(NamedTuple):
-    """Batch norms that agree in all but their parameters.
+    """Batch norms that normalise in the same way, each with parameters and running statistics of its own.
 
     Args:
         norms: the modules, in the order in which the op takes them.
         training: whether they normalise by the batch's statistics.
         eps: added to variances.
-        momentum: of the running statistics; None where these stay as they are.
     """
 
     norms: Sequence[_BatchNorm]
     training: bool
     eps: float
-    momentum: float | None
 
     @classmethod
     def of(cls, norms: Iterable[nn.Module]) -> NormGroup | None:
         """The group, or None where a module is no plain batch norm or does something else than the others.
 
         SyncBatchNorm in training, whose statistics come from other processes, is none, nor is a subclass with a
-        ``forward`` of its own, nor one that averages cumulatively.
+        ``forward`` of its own, nor one that appears twice.
         """
         group: list[_BatchNorm] = []
         for norm in norms:
@@ -41,22 +39,15 @@ class NormGroup(NamedTuple):
             if not plain and not (isinstance(norm, nn.SyncBatchNorm) and not norm.training):
                 return None
             group.append(norm)  # type: ignore[arg-type]
+
+        def takes_batch(norm: _BatchNorm) -> bool:
+            return norm.training or norm.running_mean is None
+
         first = group[0]
-        tracked = first.running_mean is not None
-        same = all(
-            norm.training == first.training
-            and norm.eps == first.eps
-            and norm.momentum == first.momentum
-            and norm.affine
-            and (norm.running_mean is not None) == tracked
-            and (norm.num_batches_tracked is None) == (first.num_batches_tracked is None)
-            for norm in group
-        )
-        training = first.training or not tracked
-        moving = first.training and tracked
-        if not same or (moving and first.momentum is None):
+        same = all(takes_batch(norm) == takes_batch(first) and norm.eps == first.eps and norm.affine for norm in group)
+        if not same or len({id(norm) for norm in group}) < len(group):
             return None
-        return cls(group, training, first.eps, first.momentum if moving else None)
+        return cls(group, takes_batch(first), first.eps)
 
     def parameters(self, dtype: torch.dtype) -> FourLists:
         """Weights, biases, and running means and variances, these only where they are read."""
@@ -72,19 +63,40 @@ class NormGroup(NamedTuple):
         )
 
     def update(self, statistics: Tensor) -> None:
-        """Moves the running statistics as the modules themselves would after a batch.
+        """Moves the running statistics as the modules themselves would after a batch: one launch as a rule.
 
         Args:
             statistics: ``[3, channels of all norms]``, as the ops return them.
         """
-        counts = [norm.num_batches_tracked for norm in self.norms if norm.num_batches_tracked is not None]
-        if self.momentum is None or (self.momentum == 0 and not counts):
+        if not self.training:
             return
         from litehrnet_cuda.functional import update_running_statistics
 
-        means = [_present(norm.running_mean) for norm in self.norms]
-        variances = [_present(norm.running_var) for norm in self.norms]
-        update_running_statistics(means, variances, counts, statistics.detach(), self.momentum)
+        columns = torch.split(statistics.detach(), [norm.num_features for norm in self.norms], dim=1)
+        alike: dict[tuple[float, bool], list[tuple[_BatchNorm, Tensor]]] = {}
+        for norm, own in zip(self.norms, columns, strict=True):
+            if norm.training and norm.track_running_stats and norm.running_mean is not None:
+                counted = norm.num_batches_tracked is not None
+                alike.setdefault((_momentum(norm), counted), []).append((norm, own))
+        for (momentum, counted), members in alike.items():
+            if momentum == 0 and not counted:
+                continue
+            moving = [norm for norm, _ in members]
+            counts = [_present(norm.num_batches_tracked) for norm in moving] if counted else []
+            rows = statistics.detach() if len(moving) == len(columns) else torch.cat([own for _, own in members], dim=1)
+            means = [_present(norm.running_mean) for norm in moving]
+            variances = [_present(norm.running_var) for norm in moving]
+            update_running_statistics(means, variances, counts, rows, momentum)
+            if not torch.compiler.is_compiling():
+                # As PyTorch's own update does; by the version of a count folded weights notice that they are stale.
+                torch.autograd.graph.increment_version(counts)
+
+
+def _momentum(norm: _BatchNorm) -> float:
+    if norm.momentum is not None:
+        return norm.momentum
+    # A cumulative average: PyTorch reads the count, too, and waits for the device.
+    return 0.0 if norm.num_batches_tracked is None else 1.0 / (float(norm.num_batches_tracked) + 1.0)
 
 
 def _present(tensor: Tensor | None) -> Tensor:

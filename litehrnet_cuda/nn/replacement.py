@@ -138,6 +138,9 @@ def _check_parts(module: Any) -> list[int]:
             return list(module.in_channels)
         case "CrossResolutionWeighting":
             _expect_children(module, "conv1", "conv2")
+            hidden, total = module.conv1.conv.out_channels, sum(module.channels)
+            _check_layer("conv1", module.conv1, total, hidden)
+            _check_layer("conv2", module.conv2, hidden, total, nn.Sigmoid)
             return list(module.channels)
     _expect_children(module, "cross_resolution_weighting", "depthwise_convs", "spatial_weighting")
     half = [layer.conv.out_channels for layer in module.depthwise_convs]

@@ -63,8 +63,8 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 
 
 def _backward(ctx: Any, grad_y: Sequence[Tensor | None]) -> Any:
-    count = ctx.branches
-    x, *weights = (list(ctx.saved_tensors[i * count : (i + 1) * count]) for i in range(5))
+    count, saved = ctx.branches, ctx.saved_tensors  # once: under checkpointing, asking computes them
+    x, *weights = (list(saved[i * count : (i + 1) * count]) for i in range(5))
     channels = 2 if ctx.has_kept else 1
     grad_y = [
         s.new_zeros(s.shape[0], s.shape[1] * channels, *s.shape[2:]) if g is None else g

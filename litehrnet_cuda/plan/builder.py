@@ -25,17 +25,17 @@ from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.models.litehrnet import MIN_SIZE, LiteHRNet, PoseNetwork
 from litehrnet_cuda.nn.blocks import ConditionalChannelWeighting, ShuffleUnit, Stem
 from litehrnet_cuda.nn.fuse import LiteHRModule
-from litehrnet_cuda.plan.channels import Channels, concat_shuffle
+from litehrnet_cuda.plan.channels import Channels, Plane, concat_shuffle
 from litehrnet_cuda.plan.draft import Draft
 from litehrnet_cuda.plan.fuse_step import add_fuse_step
 from litehrnet_cuda.plan.memory import lay_out
+from litehrnet_cuda.plan.operands import PendingGate, Planes
 from litehrnet_cuda.plan.packing import ACCUMULATE, Folded, fold, fold_layers, fold_module
 from litehrnet_cuda.plan.plan import Plan
 from litehrnet_cuda.plan.steps import (
     GatedDepthwise,
     GatedDepthwisePath,
     HeadConvolution,
-    PendingGate,
     PointwiseConvolution,
     PointwisePath,
     ResolutionGates,
@@ -44,12 +44,10 @@ from litehrnet_cuda.plan.steps import (
     StemConvolution,
 )
 
-PIXELS_PER_SUM = 384  # of the tiles whose sums a launch leaves for the global mean; small, so that batch 1 has many tiles
+PIXELS_PER_SUM = 384  # at most, if a row has no more: small tiles, so that a launch has many of them at batch 1
 
 
-def build_plan(
-    model: LiteHRNet | PoseNetwork, height: int, width: int, dtype: torch.dtype = torch.float32
-) -> Plan:
+def build_plan(model: LiteHRNet | PoseNetwork, height: int, width: int, dtype: torch.dtype = torch.float32) -> Plan:
     """The plan of a network for one input size, and any batch size, in inference.
 
     Args:
@@ -202,62 +200,67 @@ def _conditional_channel_weighting(
 ) -> list[Channels]:
     """Gates of all branches, then weighting and depthwise convolution; spatial weighting's gates stay pending."""
     changed = [branch.half(1) for branch in branches]
-    orders = [half.order() for half in changed]
-    widths = [len(half) for half in changed]
-    starts = [sum(widths[:i]) for i in range(len(widths))]
+    starts = [sum(map(len, changed[:i])) for i in range(len(changed))]
     # Channels of the concatenation in the order in which the branches' planes are read.
-    concatenated = [start + c for start, order in zip(starts, orders, strict=True) for c in order]
+    order = [start + channel for start, half in zip(starts, changed, strict=True) for channel in half.order()]
 
     weighting = block.cross_resolution_weighting
     conv1, conv2 = (fold_module(conv) for conv in (weighting.conv1, weighting.conv2))
     hidden = range(len(conv1.bias))
-    gates = draft.allocate(f"{name}.gates", sum(widths), branches[-1].size, "gates")
+    path = f"{name}.cross_resolution_weighting"
+    gates = draft.allocate(path, len(order), branches[-1].size, "gates")
     draft.steps.append(
         ResolutionGates(
-            f"{name}.cross_resolution_weighting",
+            name,
             draft.take_pending(),
             tuple(half.runs() for half in changed),
-            draft.weights.matrix(f"{name}.cross_resolution_weighting.conv1", conv1, hidden, concatenated),
-            draft.weights.matrix(f"{name}.cross_resolution_weighting.conv2", conv2, concatenated, hidden),
+            draft.weights.matrix(f"{path}.conv1", conv1, hidden, order),
+            draft.weights.matrix(f"{path}.conv2", conv2, order, hidden),
             gates.runs(),
         )
     )
 
     paths, result = [], []
-    for i, (branch, half, order) in enumerate(zip(branches, changed, orders, strict=True)):
-        path = f"{name}.{i}"
-        # Not where the half is now, because neighbouring tiles need each other's pixels.
-        room = sorted(branch.free) or draft.allocate(f"{path}.spare", len(half), branch.size).planes
-        rows = max(1, PIXELS_PER_SUM // branch.size[1])
-        sums = draft.allocate(f"{path}.sums", len(half), (1, -(-branch.size[0] // rows)), "sums")
-        factors = draft.allocate(f"{path}.factors", len(half), (1, 1), "factors")
-        target = {channel: plane for channel, plane in zip(order, room, strict=True)}
-        filtered = Channels(tuple(target[c] for c in range(len(half))), branch.size)
-        depthwise = draft.weights.filter(f"{path}.depthwise", fold_module(block.depthwise_convs[i]), order)  # type: ignore[arg-type]
-        own_gates = replace(gates, planes=gates.planes[starts[i] : starts[i] + len(half)]).runs()
-        paths.append(GatedDepthwisePath(half.runs(), own_gates, depthwise, filtered.runs(order), sums.runs(), rows))
-
-        gate: Any = block.spatial_weighting[i]
-        squeeze, excite = fold_module(gate.conv1), fold_module(gate.conv2)
-        inner = range(len(squeeze.bias))
-        draft.pending.append(
-            PendingGate(
-                sums.runs(),
-                branch.size[0] * branch.size[1],
-                draft.weights.matrix(f"{path}.gate.conv1", squeeze, inner, order),
-                draft.weights.matrix(f"{path}.gate.conv2", excite, order, inner),
-                factors.runs(),
-            )
-        )
-        factor = {channel: plane for channel, plane in zip(order, factors.planes, strict=True)}
-        weighted = tuple(
-            plane._replace(factors=factor[c].buffer, factor=factor[c].index) for c, plane in enumerate(filtered.planes)
-        )
-        shuffled = concat_shuffle(branch.half(0), replace(filtered, planes=weighted))
-        freed = tuple(plane._replace(relu=False, factors=None, factor=0) for plane in half.planes)
-        result.append(replace(shuffled, free=freed))
+    for i, branch in enumerate(branches):
+        own_gates = gates.runs(range(starts[i], starts[i] + len(changed[i])))
+        gated, y = _gated_branch(draft, f"{name}.{i}", block, i, branch, own_gates)
+        paths.append(gated)
+        result.append(y)
     draft.steps.append(GatedDepthwise(name, tuple(paths)))
     return result
+
+
+def _gated_branch(
+    draft: Draft, name: str, block: ConditionalChannelWeighting, number: int, branch: Channels, gates: Planes
+) -> tuple[GatedDepthwisePath, Channels]:
+    """One branch of a block after its gates: what the launch does, and the table of the shuffled result."""
+    kept, changed = branch.half(0), branch.half(1)
+    order, size = changed.order(), branch.size
+    # Not where the half is now, because neighbouring tiles need each other's pixels.
+    room = sorted(branch.free) or draft.allocate(f"{name}.spare", len(changed), size).planes
+    filtered = Channels.placed(room, order, size)
+    rows = max(1, PIXELS_PER_SUM // size[1])
+    sums = draft.allocate(f"{name}.sums", len(changed), (1, -(-size[0] // rows)), "sums")
+    convs: Any = block.depthwise_convs
+    depthwise = draft.weights.filter(f"{name}.depthwise", fold_module(convs[number]), order)
+    path = GatedDepthwisePath(changed.runs(), gates, depthwise, filtered.runs(order), sums.runs(), rows)
+
+    gate: Any = block.spatial_weighting[number]
+    squeeze, excite = fold_module(gate.conv1), fold_module(gate.conv2)
+    hidden = range(len(squeeze.bias))
+    matrix1 = draft.weights.matrix(f"{name}.gate.conv1", squeeze, hidden, order)
+    matrix2 = draft.weights.matrix(f"{name}.gate.conv2", excite, order, hidden)
+    factors = draft.allocate(f"{name}.factors", len(changed), (1, 1), "factors", order)
+    draft.pending.append(PendingGate(sums.runs(), size[0] * size[1], matrix1, matrix2, factors.runs(order)))
+    weighted = Channels(
+        tuple(
+            plane._replace(factors=factor.buffer, factor=factor.number)
+            for plane, factor in zip(filtered.planes, factors.planes, strict=True)
+        ),
+        size,
+    )
+    freed = tuple(Plane(plane.buffer, plane.number) for plane in changed.planes)
+    return path, replace(concat_shuffle(kept, weighted), free=freed)
 
 
 def _naive_blocks(draft: Draft, name: str, module: LiteHRModule, branches: list[Channels]) -> list[Channels]:
@@ -268,9 +271,7 @@ def _naive_blocks(draft: Draft, name: str, module: LiteHRModule, branches: list[
     return branches
 
 
-def _shuffle_units(
-    draft: Draft, name: str, units: Sequence[ShuffleUnit], branches: list[Channels]
-) -> list[Channels]:
+def _shuffle_units(draft: Draft, name: str, units: Sequence[ShuffleUnit], branches: list[Channels]) -> list[Channels]:
     """The first 1x1 convolution into a buffer of its own, then depthwise and 1x1 back into the half's old planes."""
     first, second, result = [], [], []
     hidden = []
@@ -301,22 +302,19 @@ def _head(
         depthwise, pointwise = fold_module(project.depthwise_conv), fold_module(project.pointwise_conv)
         x, order = branches[i], branches[i].order()
         path = f"{name}.projects.{len(branches) - 1 - i}"
+        inner = range(len(pointwise.bias))
         last = final if i == 0 else None
         width = len((last or pointwise).bias)
         is_output = last is not None or i < returned
-        # What only the next launch reads lies in the order of what it is added to.
-        rows = list(range(width)) if is_output else branches[i - 1].order()
-        y = draft.allocate(path, width, x.size, "output" if is_output else "map", rows)
+        y = draft.allocate(path, width, x.size, "output" if is_output else "map")
         draft.steps.append(
             HeadConvolution(
                 path,
                 x.runs(),
                 results[-1].runs(order) if results else (),
                 draft.weights.filter(f"{path}.depthwise", depthwise, order),
-                draft.weights.matrix(
-                    f"{path}.pointwise", pointwise, rows if last is None else range(len(pointwise.bias)), order
-                ),
-                last and draft.weights.matrix(f"{path}.final", last, rows, range(len(pointwise.bias))),
+                draft.weights.matrix(f"{path}.pointwise", pointwise, inner, order),
+                last and draft.weights.matrix(f"{path}.final", last, range(width), inner),
                 y.runs(),
             )
         )

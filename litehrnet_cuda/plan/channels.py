@@ -6,14 +6,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from litehrnet_cuda.plan.steps import Planes, Run
+from litehrnet_cuda.plan.operands import Planes, Run
 
 
 class Plane(NamedTuple):
-    """One plane of a buffer, and what is pending on it: see :class:`litehrnet_cuda.plan.steps.Run`."""
+    """One plane of a buffer, and what is pending on it: see :class:`litehrnet_cuda.plan.operands.Run`."""
 
     buffer: int
-    index: int
+    number: int
     relu: bool = False
     factors: int | None = None
     factor: int = 0
@@ -32,6 +32,12 @@ class Channels:
     planes: tuple[Plane, ...]
     size: tuple[int, int]
     free: tuple[Plane, ...] = ()
+
+    @classmethod
+    def placed(cls, planes: Iterable[Plane], order: Sequence[int], size: tuple[int, int]) -> Channels:
+        """The table in which channel ``order[q]`` lies in plane number q of ``planes``."""
+        planes_of = dict(zip(order, planes, strict=True))
+        return cls(tuple(planes_of[channel] for channel in range(len(order))), size)
 
     def __len__(self) -> int:
         return len(self.planes)
@@ -68,7 +74,7 @@ def as_runs(planes: Iterable[Plane]) -> Planes:
         if runs and plane == _next(runs[-1]):
             runs[-1] = replace(runs[-1], count=runs[-1].count + 1)
         else:
-            runs.append(Run(plane.buffer, plane.index, 1, plane.relu, plane.factors, plane.factor))
+            runs.append(Run(plane.buffer, plane.number, 1, plane.relu, plane.factors, plane.factor))
     return tuple(runs)
 
 

@@ -14,29 +14,24 @@ from itertools import chain
 
 from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.plan.memory import ALIGNMENT, buffer_bytes, lifetimes
+from litehrnet_cuda.plan.operands import Filter, LowerProduct, Matrix, PendingGate, Planes, Run, plane_count
 from litehrnet_cuda.plan.packing import ACCUMULATE
 from litehrnet_cuda.plan.plan import Plan
 from litehrnet_cuda.plan.steps import (
-    Filter,
     FuseDownward,
     FuseUpward,
     GatedDepthwise,
     HeadConvolution,
-    LowerProduct,
-    Matrix,
-    PendingGate,
-    Planes,
     PointwiseConvolution,
     ResolutionGates,
-    Run,
     SeparableConvolution,
     StackedProduct,
     StemConvolution,
     Step,
-    plane_count,
 )
 
 Size = tuple[int, int]
+MOST = 2**16  # channels, rows or columns
 
 
 def check_plan(plan: Plan) -> None:
@@ -51,13 +46,13 @@ def check_plan(plan: Plan) -> None:
     for number, step in enumerate(plan.steps):
         checker.name = f"step {number} ({step.name})"
         checker.check_runs(step)
+        checker.check(step)
         reads, writes = _planes(step.reads()), _planes(step.writes())
         checker.expect(set(reads) <= written, "expected only planes to be read that a step before has written")
         twice = [plane for plane, count in Counter(_planes(chain.from_iterable(step.inputs()))).items() if count > 1]
         checker.expect(not twice, f"expected every plane to be read once, got planes {twice[:4]} twice")
         checker.expect(len(set(writes)) == len(writes), "expected every plane to be written once")
         checker.expect(not set(reads) & set(writes), "expected no plane to be both read and written")
-        checker.check(step)
         written.update(writes)
     for number in plan.outputs:
         whole = {(number, plane) for plane in range(plan.buffers[number].channels)}
@@ -84,9 +79,10 @@ def _check_buffers(plan: Plan) -> None:
     _expect(size == (plan.height, plan.width), f"expected an input of {plan.height} x {plan.width}, got {size}")
     for buffer in plan.buffers:
         pixels = buffer.height * buffer.width
-        positive = min(buffer.channels, buffer.height, buffer.width) > 0
+        sides = (buffer.channels, buffer.height, buffer.width)
         dense = buffer.plane_stride == pixels or (buffer.role == "map" and buffer.plane_stride >= pixels)
-        _expect(positive and dense, f"buffer {buffer.name!r}: expected positive sizes and planes apart, got {buffer}")
+        fits = min(sides) > 0 and max(sides) <= MOST and buffer.channels * buffer.plane_stride < 2**31
+        _expect(dense and fits, f"buffer {buffer.name!r}: expected sizes of 1 to {MOST} and planes apart, got {buffer}")
 
 
 def _check_layout(plan: Plan) -> None:

@@ -11,19 +11,15 @@ from functools import singledispatch
 from math import prod
 
 from litehrnet_cuda.plan.memory import buffer_dtype
+from litehrnet_cuda.plan.operands import LowerProduct, Matrix, PendingGate, Planes, Run
 from litehrnet_cuda.plan.plan import Plan
 from litehrnet_cuda.plan.steps import (
     FuseDownward,
     FuseUpward,
     GatedDepthwise,
     HeadConvolution,
-    LowerProduct,
-    Matrix,
-    PendingGate,
-    Planes,
     PointwiseConvolution,
     ResolutionGates,
-    Run,
     SeparableConvolution,
     StemConvolution,
     Step,

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import torch
 
 from litehrnet_cuda.plan.channels import Channels, Plane
+from litehrnet_cuda.plan.operands import Buffer, PendingGate, Role
 from litehrnet_cuda.plan.packing import Packing
-from litehrnet_cuda.plan.steps import Buffer, PendingGate, Role, Step
+from litehrnet_cuda.plan.steps import Step
 
 LINE_BYTES = 64
 
@@ -44,15 +45,15 @@ class Draft:
             name: what it holds.
             channels: number of planes.
             size: height and width.
-            role: see :class:`litehrnet_cuda.plan.steps.Buffer`.
+            role: see :class:`litehrnet_cuda.plan.operands.Buffer`.
             order: the channels that planes 0, 1, ... hold; by default their own numbers.
         """
         height, width = size
         stride = padded(height * width, self.weights.dtype) if role == "map" else height * width
         self.buffers.append(Buffer(name, channels, height, width, role, stride))
         number = len(self.buffers) - 1
-        planes = {c: Plane(number, i) for i, c in enumerate(range(channels) if order is None else order)}
-        return Channels(tuple(planes[c] for c in range(channels)), size)
+        planes = (Plane(number, index) for index in range(channels))
+        return Channels.placed(planes, range(channels) if order is None else order, size)
 
 
 def padded(pixels: int, dtype: torch.dtype) -> int:

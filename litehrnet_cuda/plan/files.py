@@ -12,15 +12,15 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import safetensors
 import safetensors.torch
-import torch
 
 from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.files import written_whole
 from litehrnet_cuda.plan.checks import check_plan
 from litehrnet_cuda.plan.memory import Layout
+from litehrnet_cuda.plan.operands import Buffer
 from litehrnet_cuda.plan.packing import ACCUMULATE
 from litehrnet_cuda.plan.plan import Plan
-from litehrnet_cuda.plan.steps import STEPS, Buffer
+from litehrnet_cuda.plan.steps import STEPS
 
 _KEY = "litehrnet_cuda.plan"
 _VERSION = 1
@@ -60,7 +60,7 @@ def load_plan(path: str | os.PathLike[str]) -> Plan:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(_KEY)
-            weights = {name: file.get_tensor(name) for name in file.keys()}
+            weights = {name: file.get_tensor(name).clone() for name in file.keys()}
     except (safetensors.SafetensorError, OSError) as error:
         raise InputError(f"{path}: expected a safetensors file, got one that cannot be read ({error})") from error
     if text is None:
@@ -87,7 +87,7 @@ def load_plan(path: str | os.PathLike[str]) -> Plan:
 
 
 @cache
-def _hints(kind: Any) -> dict[str, Any]:
+def _hints(kind: type) -> dict[str, Any]:
     return get_type_hints(kind)
 
 
@@ -98,7 +98,8 @@ def _decode(kind: Any, value: Any) -> Any:
         names = {field.name for field in fields(kind)}
         if not isinstance(value, dict) or set(value) != names:
             raise ValueError(f"expected the fields of {kind}, got {value!r:.80}")
-        return kind(**{name: _decode(_hints(kind)[name], item) for name, item in value.items()})  # type: ignore[operator]
+        hints = _hints(kind)  # type: ignore[arg-type]
+        return kind(**{name: _decode(hints[name], item) for name, item in value.items()})  # type: ignore[operator]
     if origin is tuple:
         if not isinstance(value, list):
             raise ValueError(f"expected a list, got {value!r:.80}")

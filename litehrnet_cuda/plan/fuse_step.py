@@ -20,8 +20,9 @@ import torch
 from litehrnet_cuda.nn.fuse import LiteHRModule
 from litehrnet_cuda.plan.channels import Channels
 from litehrnet_cuda.plan.draft import Draft
+from litehrnet_cuda.plan.operands import LowerProduct
 from litehrnet_cuda.plan.packing import Folded, fold, fold_layers
-from litehrnet_cuda.plan.steps import Chain, FuseDownward, FuseUpward, LowerProduct, StackedProduct
+from litehrnet_cuda.plan.steps import Chain, FuseDownward, FuseUpward, StackedProduct
 
 
 def add_fuse_step(
@@ -40,39 +41,36 @@ def add_fuse_step(
     paths: Any = module.fuse_layers
     count = min(len(paths), len(o) if returned is None else max(returned, 1))
     outputs = returned or 0
-    # The order of y_i's channels in memory: that of o_i, which is then read in runs, unless the caller gets it.
-    rows = [list(range(len(x))) if i < outputs else x.order() for i, x in enumerate(o)]
-    y = [
-        draft.allocate(f"{name}.y{i}", len(o[i]), o[i].size, "output" if i < outputs else "map", rows[i])
-        for i in range(count)
-    ]
+    # In the order of their channels, so that what the next blocks read are few runs. The o_i that are added to them are
+    # therefore read plane by plane from wherever shuffles have left them.
+    y = [draft.allocate(f"{name}.y{i}", len(o[i]), o[i].size, "output" if i < outputs else "map") for i in range(count)]
     s0 = y[0]
     if count > 1 and outputs:
-        s0 = draft.allocate(f"{name}.s0", len(o[0]), o[0].size, order=rows[0])
-    _add_launch_0(draft, name, paths, o, rows[0], s0, y[0], ends=count == 1)
+        s0 = draft.allocate(f"{name}.s0", len(o[0]), o[0].size)
+    _add_launch_0(draft, name, paths, o, s0, y[0], ends=count == 1)
     waiting: dict[tuple[int, int], Channels] = {}  # what has been stored of the chain from j to i
     for k in range(1, count):
-        waiting = _add_launch(draft, name, paths, o, rows, k, count, s0, y[k], waiting)
+        waiting = _add_launch(draft, name, paths, o, k, count, s0, y[k], waiting)
     if count > 1 and s0 is y[0]:
         y[0] = s0.with_relu()
     return y
 
 
 def _add_launch_0(
-    draft: Draft, name: str, paths: Any, o: list[Channels], rows: list[int], s0: Channels, y0: Channels, *, ends: bool
+    draft: Draft, name: str, paths: Any, o: list[Channels], s0: Channels, y0: Channels, *, ends: bool
 ) -> None:
     name = f"{name}.fuse_layers.0"
-    lower, bias = _paths_up(draft, name, paths, o, 0, rows)
+    lower, bias = _paths_up(draft, name, paths, o, 0)
     draft.steps.append(
         FuseUpward(
             name,
             draft.take_pending(),
-            o[0].runs(rows),
+            o[0].runs(range(len(o[0]))),
             lower,
             draft.weights.bias(f"{name}.bias", bias),
             ends,
-            s0.runs(rows),
-            () if s0 is y0 else y0.runs(rows),
+            s0.runs(),
+            () if s0 is y0 else y0.runs(),
         )
     )
 
@@ -82,7 +80,6 @@ def _add_launch(
     name: str,
     paths: Any,
     o: list[Channels],
-    rows: list[list[int]],
     k: int,
     count: int,
     s0: Channels,
@@ -105,15 +102,15 @@ def _add_launch(
         return len(chains) - 1, pointwise, order
 
     ending, columns = [], []
-    lower, bias = _paths_up(draft, name, paths, o, k, rows[k])
+    lower, bias = _paths_up(draft, name, paths, o, k)
     for j in range(k):
         number, pointwise, order = add_chain(k, j)
         times = 2 if j == 0 else 1
         ending.append(number)
-        columns.append(times * pointwise.matrix[rows[k]][:, order])
-        bias = bias + times * pointwise.bias[rows[k]]
+        columns.append(times * pointwise.matrix[:, order])
+        bias = bias + times * pointwise.bias
     matrix = draft.weights.stacked_matrix(f"{name}.total", torch.cat(columns, dim=1), bias)
-    total = StackedProduct(tuple(ending), matrix, y.runs(rows[k]))
+    total = StackedProduct(tuple(ending), matrix, y.runs())
 
     continued, stored = [], {}
     for i in range(k + 1, count):
@@ -129,7 +126,7 @@ def _add_launch(
             tuple(source.runs() for source in sources),
             tuple(chains),
             total,
-            o[k].runs(rows[k]),
+            o[k].runs(range(len(o[k]))),
             lower,
             tuple(continued),
         )
@@ -138,14 +135,14 @@ def _add_launch(
 
 
 def _paths_up(
-    draft: Draft, name: str, paths: Any, o: list[Channels], i: int, rows: list[int]
+    draft: Draft, name: str, paths: Any, o: list[Channels], i: int
 ) -> tuple[tuple[LowerProduct, ...], torch.Tensor]:
     """The paths from lower resolutions to branch i, and the sum of their biases, which upsampling does not change."""
     products = []
-    bias = torch.zeros(len(rows), dtype=torch.float64)
+    bias = torch.zeros(len(o[i]), dtype=torch.float64)
     for j in range(i + 1, len(o)):
         conv = fold(*paths[i][j])
-        weight = draft.weights.weight(f"{name}.up{j}.weight", conv.matrix[rows][:, o[j].order()])
+        weight = draft.weights.weight(f"{name}.up{j}.weight", conv.matrix[:, o[j].order()])
         products.append(LowerProduct(o[j].runs(), weight))
-        bias = bias + conv.bias[rows]
+        bias = bias + conv.bias
     return tuple(products), bias

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 import torch
 
+from litehrnet_cuda.plan.operands import Buffer
 from litehrnet_cuda.plan.packing import ACCUMULATE
-from litehrnet_cuda.plan.steps import Buffer, Step
+from litehrnet_cuda.plan.steps import Step
 
 ALIGNMENT = 256  # bytes; what cudaMalloc gives
 
@@ -35,7 +36,7 @@ class Layout:
 
 def buffer_dtype(buffer: Buffer, dtype: torch.dtype) -> torch.dtype:
     """The type of a buffer's elements in a plan of a type."""
-    return dtype if buffer.role in ("input", "map", "output") else ACCUMULATE[dtype]
+    return ACCUMULATE[dtype] if buffer.role in ("sums", "factors") else dtype
 
 
 def buffer_bytes(buffer: Buffer, dtype: torch.dtype) -> int:

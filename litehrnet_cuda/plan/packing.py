@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from litehrnet_cuda.nn.layers import ConvModule
-from litehrnet_cuda.plan.steps import Filter, Matrix
+from litehrnet_cuda.plan.operands import Filter, Matrix
 
 ACCUMULATE = {
     torch.float16: torch.float32,

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from litehrnet_cuda.plan.memory import Layout, buffer_bytes
-from litehrnet_cuda.plan.steps import Buffer, Step
+from litehrnet_cuda.plan.operands import Buffer
+from litehrnet_cuda.plan.steps import Step
 
 
 @dataclass(frozen=True, eq=False)

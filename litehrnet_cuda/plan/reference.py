@@ -15,18 +15,14 @@ from torch import Tensor
 from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.nn.layers import pool_to_size
 from litehrnet_cuda.plan.memory import buffer_bytes, buffer_dtype
+from litehrnet_cuda.plan.operands import Filter, LowerProduct, Matrix, PendingGate, Planes
 from litehrnet_cuda.plan.packing import ACCUMULATE
 from litehrnet_cuda.plan.plan import Plan
 from litehrnet_cuda.plan.steps import (
-    Filter,
     FuseDownward,
     FuseUpward,
     GatedDepthwise,
     HeadConvolution,
-    LowerProduct,
-    Matrix,
-    PendingGate,
-    Planes,
     PointwiseConvolution,
     ResolutionGates,
     SeparableConvolution,
@@ -52,8 +48,8 @@ def run_reference(plan: Plan, images: Tensor) -> list[Tensor]:
     shape = (first.channels, first.height, first.width)
     if images.dim() != 4 or images.shape[1:] != shape or images.dtype != plan.dtype or images.device.type != "cpu":
         raise InputError(
-            f"images: expected [N, {', '.join(map(str, shape))}] of {plan.dtype} on the CPU, as the plan was built for, "
-            f"got {list(images.shape)} of {images.dtype} on {images.device.type}"
+            f"images: expected [N, {', '.join(map(str, shape))}] of {plan.dtype} on the CPU, as the plan was built "
+            f"for, got {list(images.shape)} of {images.dtype} on {images.device.type}"
         )
     memory = Memory(plan, images)
     with torch.no_grad():
@@ -92,7 +88,7 @@ class Memory:
         """A buffer as ``[N, channels, height, width]``."""
         buffer = self.plan.buffers[number]
         pixels = self.buffers[number][:, :, : buffer.height * buffer.width]
-        return pixels.unflatten(2, (buffer.height, buffer.width))
+        return pixels.view(*pixels.shape[:2], buffer.height, buffer.width)
 
     def size(self, planes: Planes) -> tuple[int, int]:
         """Height and width of planes."""
@@ -192,7 +188,7 @@ def _(step: GatedDepthwise, memory: Memory) -> None:
         x = x * F.interpolate(memory.load(branch.gates), size=x.shape[2:])
         y = memory.depthwise(x, branch.depthwise)
         memory.store(branch.output, y)
-        tiles = [rows.sum(dim=(2, 3)) for rows in y.split(branch.rows_per_sum, dim=2)]
+        tiles = [rows.sum(dim=(2, 3)) for rows in torch.split(y, branch.rows_per_sum, dim=2)]
         memory.store(branch.sums, torch.stack(tiles, dim=2)[:, :, None])
 
 

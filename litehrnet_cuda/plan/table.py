@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import asdict
+from typing import Any
 
 from litehrnet_cuda.plan.costs import plan_cost, step_cost
+from litehrnet_cuda.plan.operands import plane_count
 from litehrnet_cuda.plan.plan import Plan
-from litehrnet_cuda.plan.steps import Step, plane_count
+from litehrnet_cuda.plan.steps import Step
 
 HEADER = ("", "launch", "module", "writes", "MMAC", "read", "weights", "written")
 
@@ -16,7 +19,7 @@ def plan_table(plan: Plan) -> str:
 
     Bytes are compulsory traffic in kilobytes (:mod:`litehrnet_cuda.plan.costs`).
     """
-    rows = [HEADER]
+    rows: list[tuple[str, ...]] = [HEADER]
     for number, step in enumerate(plan.steps):
         cost = step_cost(plan, step)
         numbers = (f"{cost.macs / 1e6:.2f}", *(f"{b / 1e3:.1f}" for b in (cost.read, cost.weights, cost.written)))
@@ -38,10 +41,28 @@ def plan_table(plan: Plan) -> str:
             f"MACs              {total.macs / 1e6:.1f}e6",
             f"compulsory bytes  {(total.read + total.written + total.weights) / 1e6:.2f} MB: "
             f"{total.read / 1e6:.2f} read, {total.written / 1e6:.2f} written, {total.weights / 1e6:.2f} of weights",
-            f"peak memory       {plan.layout.arena_bytes / 1e6:.2f} MB an image, beside {plan.caller_bytes / 1e6:.2f} MB "
-            f"for image and outputs, and {plan.weight_bytes / 1e6:.2f} MB for weights",
+            f"peak memory       {plan.layout.arena_bytes / 1e6:.2f} MB an image, beside "
+            f"{plan.caller_bytes / 1e6:.2f} MB for image and outputs, and {plan.weight_bytes / 1e6:.2f} MB for weights",
         ]
     )
+
+
+def plan_figures(plan: Plan) -> dict[str, Any]:
+    """The same figures for programs: bytes and multiply-accumulates for one image."""
+    return {
+        "network": plan.network,
+        "height": plan.height,
+        "width": plan.width,
+        "dtype": str(plan.dtype).removeprefix("torch."),
+        "launches": len(plan.steps),
+        **asdict(plan_cost(plan)),
+        "arena_bytes": plan.layout.arena_bytes,
+        "caller_bytes": plan.caller_bytes,
+        "weight_bytes": plan.weight_bytes,
+        "steps": [
+            {"kind": type(step).__name__, "module": step.name, **asdict(step_cost(plan, step))} for step in plan.steps
+        ],
+    }
 
 
 def _shapes(plan: Plan, step: Step) -> str:

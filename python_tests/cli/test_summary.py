@@ -22,12 +22,39 @@ def test_json_of_one_model_at_another_size(capsys: pytest.CaptureFixture[str]) -
     assert result["official_operations_M"] == 717.84
 
 
+def test_plan(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["summary", "litehrnet_18", "--plan", "--size", "71x50", "--num-outputs", "5"]) == 0
+    out = capsys.readouterr().out
+    for text in (
+        "input 71x50",
+        "StemConvolution",
+        "stage2.1.fuse_layers.3",
+        "5x13x18",
+        "launches          65",
+        "peak memory",
+    ):
+        assert text in out
+    assert max(map(len, out.splitlines())) <= 120
+
+
+def test_plans_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["summary", "litehrnet_18", "litehrnet_30", "--plan", "--json"]) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert [(result["network"], result["launches"]) for result in results] == [
+        ("litehrnet_18", 65),
+        ("litehrnet_30", 107),
+    ]
+    assert main(["summary", "litehrnet_18", "--json"]) == 0
+    assert results[0]["macs"] == json.loads(capsys.readouterr().out)[0]["macs"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["litehrnet_19"], "did you mean 'litehrnet_18'?"),
         (["--size", "256"], "expected a size such as 192x256"),
         (["--size", "16x16"], "at least 32"),
+        (["--plan", "--size", "16x16"], "at least 32"),
         (["--batch", "0"], "whole number of at least 1"),
     ],
 )

@@ -24,8 +24,9 @@ import pytest
 import torch
 import training_cases
 
-# Of ops for inference one trial a case; of ops for training two, with batch statistics and with running ones.
-OPS = len(op_cases.OPS) + 2 * len(training_cases.TRAINING_OPS)
+# Of ops for inference one trial a case, and of the update of running statistics; of ops for training two, with batch
+# statistics and with running ones.
+OPS = len(op_cases.OPS) + 2 * len(training_cases.TRAINING_OPS) + 1
 
 
 def assert_clean(result: subprocess.CompletedProcess[str], trials: int) -> None:

@@ -37,7 +37,8 @@ def test_every_public_op_is_tested() -> None:
 @pytest.mark.parametrize("sizes", SIZES + ODD_SIZES)
 def test_results_and_gradients_match_reference(name: str, sizes: str, dtype: torch.dtype) -> None:
     case = gpu_op(name)
-    args = case.arguments(sizes, torch.float64)
+    # Few values of one channel are normalised to little but their signs, which magnifies roundings by luck.
+    args = case.arguments(sizes, torch.float64, 40 if sizes == "one_pixel" else 3)
     assert_gradients_close_to_reference(case.op, case.reference, args, dtype, case.differentiable, case.cast)
 
 
@@ -153,6 +154,7 @@ def test_compiled_step_gives_the_same_bits(name: str) -> None:
     compiled = torch.compile(case.op, fullgraph=True)
     with torch.no_grad():
         assert_same_bits(flat(compiled(*args)), case.outputs(args))
+    assert_same_bits(case.step(args, compiled), case.step(args))
 
 
 @NAMES

@@ -96,6 +96,12 @@ def without_statistics(block: nn.Module) -> None:
             norm.running_mean = norm.running_var = norm.num_batches_tracked = None
 
 
+def keep_statistics(block: nn.Module) -> None:
+    for norm in block.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.track_running_stats = False
+
+
 def average_cumulatively(block: nn.Module) -> None:
     for norm in block.modules():
         if isinstance(norm, nn.BatchNorm2d):
@@ -108,33 +114,149 @@ def another_momentum(block: nn.Module) -> None:
             norm.momentum, norm.eps = 0.3, 1e-3
 
 
+def one_other_momentum(block: nn.Module) -> None:
+    block.depthwise_convs[1].bn.momentum = 0.4  # type: ignore[index,union-attr]
+
+
+def one_other_eps(block: nn.Module) -> None:
+    block.depthwise_convs[1].bn.eps = 1e-2  # type: ignore[index,union-attr]
+
+
+class Doubled(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
+def conv_of_its_own(block: nn.Module) -> None:
+    block.depthwise_convs[0].conv.__class__ = Doubled  # type: ignore[index,union-attr]
+
+
+def another_activation(block: nn.Module) -> None:
+    block.spatial_weighting[0].conv1.activate = nn.SiLU()  # type: ignore[index,union-attr]
+
+
 WHOLE = FORWARD + UPDATE + BACKWARD
 GATES = 1 + 4  # spatial weighting alone
 WEIGHTING = 3 + UPDATE + 4  # cross-resolution weighting alone
 
 
-@pytest.mark.parametrize(
-    ("change", "launches"),
-    [
-        (lambda block: None, WHOLE),
-        (lambda block: block.eval(), FORWARD + BACKWARD),
-        (freeze_all, FORWARD + BACKWARD),
-        (without_statistics, FORWARD + BACKWARD),
-        (another_momentum, WHOLE),
-        (average_cumulatively, GATES),
-        (freeze_some, WEIGHTING + GATES),
-        (lambda block: block.depthwise_convs[1].register_forward_hook(lambda *_: None), WEIGHTING + 3 * GATES),
-    ],
-    ids=["training", "eval", "frozen", "untracked", "momentum", "cumulative", "frozen in part", "hook on a part"],
-)
-def test_every_mode_gives_what_the_reference_gives(change: Any, launches: int, emulator: Any) -> None:
+MODES = {
+    "training": (lambda block: None, WHOLE),
+    "eval": (lambda block: block.eval(), FORWARD + BACKWARD),
+    "frozen": (freeze_all, FORWARD + BACKWARD),
+    "without statistics": (without_statistics, FORWARD + BACKWARD),
+    "statistics kept": (keep_statistics, FORWARD + BACKWARD),
+    "momentum": (another_momentum, WHOLE),
+    "two momenta": (one_other_momentum, WHOLE + UPDATE),
+    "cumulative": (average_cumulatively, WHOLE),
+    "two eps": (one_other_eps, WEIGHTING + GATES),
+    "frozen in part": (freeze_some, WEIGHTING + GATES),
+    "hook on a part": (
+        lambda block: block.depthwise_convs[1].register_forward_hook(lambda *_: None),
+        WEIGHTING + 3 * GATES,
+    ),
+    "conv of its own": (conv_of_its_own, WEIGHTING + 3 * GATES),
+    "another activation": (another_activation, WEIGHTING + 2 * GATES),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("with_cp", [False, True], ids=["", "checkpointing"])
+def test_every_mode_gives_what_the_reference_gives(mode: str, with_cp: bool, emulator: Any) -> None:
+    change, launches = MODES[mode]
     block = make_block()
+    block.with_cp = with_cp
     change(block)
     reference = copy.deepcopy(block)
     x = maps()
     assert_same(step(block, x, "emulated"), step(reference, x, "reference"))
-    assert len(emulator.launches()) == launches
+    assert with_cp or len(emulator.launches()) == launches
     assert [m.training for m in block.modules()] == [m.training for m in reference.modules()]
+
+
+def test_a_norm_that_appears_twice_is_updated_twice(emulator: Any) -> None:
+    torch.manual_seed(0)
+    block = ConditionalChannelWeighting([16, 16], reduce_ratio=2).double()
+    block.depthwise_convs[0].bn = block.depthwise_convs[1].bn
+    reference = copy.deepcopy(block)
+    x = [torch.randn(2, 16, *size, dtype=torch.float64, requires_grad=True) for size in ((8, 6), (4, 3))]
+    assert_same(step(block, x, "emulated"), step(reference, x, "reference"))
+
+
+def test_checkpointing_recomputes_on_the_backend_of_the_forward_pass(emulator: Any) -> None:
+    block, x = make_block(), maps()
+    block.with_cp = True
+    with use_backend("emulated"):
+        y = block(x)
+    emulator.reset()
+    sum(s.sum() for s in y).backward()
+    assert len(emulator.launches()) == FORWARD + BACKWARD
+
+
+def test_statistics_that_moved_are_folded_again(emulator: Any) -> None:
+    """Also where the norms alone were in training, as in recalibration, and without their counts."""
+    for counted in (True, False):
+        block = make_block().eval()
+        norms = [m for m in block.modules() if isinstance(m, nn.BatchNorm2d)]
+        for norm in norms if not counted else ():
+            norm.num_batches_tracked = None
+        with torch.no_grad(), use_backend("emulated"):
+            block(maps())
+            for norm in norms:
+                norm.train()
+            block([3 * s for s in maps()])
+            for norm in norms:
+                norm.eval()
+            ours = block(maps())
+        with torch.no_grad(), use_backend("reference"):
+            assert_same(ours, block(maps()))
+
+
+def test_nothing_is_hidden_by_the_activations(emulator: Any) -> None:
+    """NaN and infinity show where they do in plain PyTorch; which of the two depends on the order of additions."""
+    for value in (float("nan"), float("inf")):
+        for where in ("conv1", "gate", "map"):
+            block, x = make_block(), [s.detach() for s in maps()]
+            with torch.no_grad():
+                if where == "conv1":
+                    block.cross_resolution_weighting.conv1.conv.weight[0, 0] = value
+                elif where == "gate":
+                    block.spatial_weighting[0].conv1.conv.bias[0] = value
+                else:
+                    x[0][0, 9, 3, 3] = value
+            for training in (True, False):
+                twins = [copy.deepcopy(block).train(training) for _ in range(2)]
+                with torch.no_grad():
+                    with use_backend("emulated"):
+                        ours = [*twins[0](x), *twins[0].buffers()]
+                    theirs = [*twins[1](x), *twins[1].buffers()]
+                for a, b in zip(ours, theirs, strict=True):
+                    assert torch.equal(a.isfinite(), b.isfinite()), (value, where, training)
+
+
+def test_an_empty_batch_is_left_to_the_reference(emulator: Any) -> None:
+    block = make_block().eval()
+    x = [s.detach()[:0].requires_grad_() for s in maps()]
+    with use_backend("emulated"):
+        sum(s.sum() for s in block(x)).backward()
+    assert emulator.launches() == []
+    assert x[0].grad is not None
+
+
+def test_replicas_of_data_parallel_are_recorded(emulator: Any) -> None:
+    block = make_block().eval()
+    replica = block._replicate_for_data_parallel()
+    for name, part in list(replica._modules.items()):
+        assert part is not None
+        replica._modules[name] = copy.deepcopy(part)
+    for part in replica.modules():
+        if part is not replica:
+            part._former_parameters = {k: (v * 1 if v is not None else None) for k, v in part._parameters.items()}
+            for key in list(part._parameters):
+                value = part._parameters.pop(key)
+                setattr(part, key, None if value is None else value * 1)
+    with use_backend("emulated"):
+        assert replica([s.detach() for s in maps()])[0].requires_grad
 
 
 def test_synchronised_norms_take_the_longer_path(emulator: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,10 @@ def block_and_arguments() -> tuple[ConditionalChannelWeighting, list[Tensor], li
         [gate.conv1.conv.bias for gate in gates],
         [gate.conv2.conv.weight[..., 0, 0] for gate in gates],
         [gate.conv2.conv.bias for gate in gates],
-        *([getattr(norm, name).clone() for norm in norms] for name in ("weight", "bias", "running_mean", "running_var")),
+        *(
+            [getattr(norm, name).clone() for norm in norms]
+            for name in ("weight", "bias", "running_mean", "running_var")
+        ),
     ]
     return block, [torch.randn(2, c, *size, dtype=torch.float64) for c, size in SIZES], arguments
 

@@ -30,10 +30,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--num-outputs", type=at_least_one, default=17, metavar="K", help="number of joints (default: 17)"
     )
+    parser.add_argument(
+        "--plan", action="store_true", help="list the launches of the inference plan instead, for one image"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
 def run(args: argparse.Namespace) -> int:
+    return _print_plans(args) if args.plan else _print_complexity(args)
+
+
+def _print_plans(args: argparse.Namespace) -> int:
+    from litehrnet_cuda.models.registry import create_model, list_models
+    from litehrnet_cuda.plan import build_plan
+    from litehrnet_cuda.plan.table import plan_figures
+
+    width, height = args.size
+    models = [create_model(name, num_outputs=args.num_outputs) for name in args.models or list_models()]
+    plans = [build_plan(model, height, width) for model in models]
+    if args.json:
+        print(json.dumps([plan_figures(plan) for plan in plans], indent=2))
+    else:
+        print("\n\n".join(map(str, plans)))
+    return 0
+
+
+def _print_complexity(args: argparse.Namespace) -> int:
     from litehrnet_cuda.models.complexity import measure_complexity
     from litehrnet_cuda.models.registry import get_variant, list_models
 
