@@ -302,11 +302,11 @@ __global__ void __launch_bounds__(kSecondThreads, kSecondOccupancy<scalar_t>)
     }
     scalar_t* logits = static_cast<scalar_t*>(p.params.logits) +
                        (static_cast<std::int64_t>(image) * p.channels + own_channel0) * p.positions + in_image;
-    if (!live) continue;
 #pragma unroll
-    for (int q = 0; q < kPerWarp; ++q) {  // channels behind the last are zero
+    for (int q = 0; q < kPerWarp; ++q) {
+      if (!live || own_channel0 + q >= p.channels) continue;
       const scalar_t value = from_acc<scalar_t>(sum[q]);
-      if (own_channel0 + q < p.channels) logits[static_cast<std::int64_t>(q) * p.positions] = value;
+      logits[static_cast<std::int64_t>(q) * p.positions] = value;
       moments[q].add(to_acc(value));
     }
   }
