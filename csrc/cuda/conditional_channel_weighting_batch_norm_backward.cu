@@ -13,8 +13,6 @@
 namespace litehrnet {
 namespace {
 
-constexpr int kCoefficients = 4;  // of the gradient of `filtered`, a plane
-
 struct Launches {
   SpatialWeightingBackwardParams gating{};
   DepthwiseConvBatchNormBackwardParams filtering{};

@@ -8,6 +8,8 @@
 
 namespace litehrnet {
 
+constexpr int kCoefficients = 4;  // of the gradient of a plane: see `coefficients`
+
 // Planes are contiguous; strides are in elements. Feature maps have the element type; all else is float (double for
 // fp64).
 struct SpatialWeightingBackwardBranch {

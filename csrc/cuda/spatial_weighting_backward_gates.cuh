@@ -19,7 +19,6 @@ constexpr int kColumns = 4;                  // columns per lane of the transpos
 constexpr int kSpan = kColumns * kWarpSize;
 constexpr int kWeights = 3;                  // sums over images of 3 for a hidden value: grad w1, b1, w2
 constexpr int kSums = 3;                     // of do, of do n, of n
-constexpr int kCoefficients = 4;
 
 // What the second launch leaves of a plane for the third.
 template <class acc>

@@ -6,7 +6,7 @@
 namespace litehrnet {
 namespace {
 
-constexpr const char* kOp = "conditional_channel_weighting_batch_norm_backward";
+constexpr const char* kOp = "_conditional_channel_weighting_batch_norm_backward";
 
 // Gradients of x, of the weights in the order of the arguments, of norm_weight and of norm_bias.
 Tensors conditional_channel_weighting_batch_norm_backward(

@@ -7,7 +7,7 @@
 namespace litehrnet {
 namespace {
 
-constexpr const char* kOp = "cross_resolution_weighting_batch_norm_backward";
+constexpr const char* kOp = "_cross_resolution_weighting_batch_norm_backward";
 
 // Returns the gradients of x, weight1, weight2, norm_weight and norm_bias.
 Tensors cross_resolution_weighting_batch_norm_backward(Tensors grad_y, Tensors x, Tensor weight1, Tensor weight2,

@@ -9,8 +9,7 @@
 namespace litehrnet {
 namespace {
 
-constexpr const char* kOp = "depthwise_conv_batch_norm_backward";
-constexpr size_t kCoefficients = 4;  // a plane
+constexpr const char* kOp = "_depthwise_conv_batch_norm_backward";
 
 struct Launches {
   SpatialWeightingBackwardParams norm{};

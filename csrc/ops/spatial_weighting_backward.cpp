@@ -1,6 +1,7 @@
 // Adapter of _spatial_weighting_backward: checks, allocation, parameters, device and stream.
 #include "cuda/spatial_weighting_backward.h"
 
+#include "ops/batch_norms.h"
 #include "ops/feature_maps.h"
 #include "ops/gate_weights.h"
 
@@ -8,7 +9,6 @@ namespace litehrnet {
 namespace {
 
 constexpr const char* kOp = "_spatial_weighting_backward";
-constexpr int64_t kCoefficients = 4;
 
 // Gradients of x, of what was kept (none without `has_kept`), and of the weights, each in the weight's own dtype.
 Tensors spatial_weighting_backward(Tensors grad_y, Tensors x, bool has_kept, Tensors weight1, Tensors bias1,
@@ -21,11 +21,6 @@ Tensors spatial_weighting_backward(Tensors grad_y, Tensors x, bool has_kept, Ten
   SpatialWeightingBackwardParams params{};
   params.branches = static_cast<int>(x.size());
   params.batch = static_cast<int>(x[0].size(0));
-  const ScalarType accumulate = accumulate_type(x[0]);
-  const auto empty = [&](const Shape& shape) {
-    return torch::stable::new_empty(x[0], {shape.data(), shape.size()}, accumulate, std::nullopt, std::nullopt,
-                                    std::nullopt);
-  };
   Tensors held;  // copies that the kernels read, and what they pass on
   Tensors grad_x, grad_kept;
   Tensors grad_weights[4];
@@ -53,13 +48,13 @@ Tensors spatial_weighting_backward(Tensors grad_y, Tensors x, bool has_kept, Ten
       branch.grad_kept_image_stride = grad_kept[i].stride(0);
       branch.grad_kept_plane_stride = grad_kept[i].stride(1);
     }
-    const Tensor coefficients = empty({x[i].size(0), channels, kCoefficients});
+    const Tensor coefficients = new_accumulate(x[0], {x[i].size(0), channels, kCoefficients});
     branch.coefficients = coefficients.mutable_data_ptr();
     held.insert(held.end(), {grad, input, coefficients});
     void** const grads[4] = {&branch.grad_w1, &branch.grad_b1, &branch.grad_w2, &branch.grad_b2};
     for (int k = 0; k < 4; ++k) {
       const auto sizes = (*lists[k])[i].sizes();
-      grad_weights[k].push_back(empty({sizes.begin(), sizes.end()}));
+      grad_weights[k].push_back(new_accumulate(x[0], {sizes.begin(), sizes.end()}));
       *grads[k] = grad_weights[k][i].mutable_data_ptr();
     }
   }
