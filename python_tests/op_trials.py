@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,10 @@ def assert_no_findings(library: emulation.Library) -> None:
     assert library.errors() == [], library.errors()[0]["message"]
 
 
+def assert_format(x: Tensor, memory_format: torch.memory_format) -> None:
+    assert x.is_contiguous(memory_format=memory_format), "another memory format"
+
+
 def assert_statistics(statistics: Tensor, exact: Tensor, dtype: torch.dtype) -> None:
     """Mean, biased and unbiased variance. Those of 16-bit maps are taken of rounded values, hence half their digits;
     in fp32 what is allowed is far above the roundings of a sum, and far below what divides the two variances.
@@ -85,7 +90,7 @@ def try_op(
             assert_right(outputs, name, args, dtype)
             for out, x in zip(outputs, args[0], strict=True):
                 memory_format = op_cases.memory_format_of(x)
-                assert out.is_contiguous(memory_format=memory_format), "another memory format"
+                assert_format(out, memory_format)
         for a, b in zip(first, outputs, strict=True):
             assert torch.equal(a, b), f"seed {seed} gives other bits"
     if name == "spatial_weighting":  # has a backward op
@@ -149,7 +154,8 @@ def try_training_op(
         maps: list[Tensor] = [Layout.apply(s, layout, "contiguous") for s in x]  # type: ignore[no-untyped-call]
         y, statistics = op(maps, *rest)
         for out, s in zip(y, maps, strict=True):
-            assert out.is_contiguous(memory_format=op_cases.memory_format_of(s)), "another memory format"
+            assert_format(out, op_cases.memory_format_of(s))
+            s.register_hook(partial(assert_format, memory_format=op_cases.memory_format_of(s)))
         found.append(statistics)
         return [Layout.apply(s, "contiguous", GRADIENT_LAYOUTS[layout]) for s in y], statistics  # type: ignore[no-untyped-call]
 

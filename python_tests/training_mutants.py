@@ -22,6 +22,7 @@ TRIALS: dict[str, list[str]] = {
     "images": ["--sizes", "two_exact", "--batch", "11"],  # several images of a plane for a group of lanes
     "positions": ["--sizes", "one_branch", "--batch", "89"],  # 4,272: blocks take turns
     "layouts": ["--sizes", "odd", "--layouts", "channels_last", "sliced_channels", "sliced_batch", "misaligned"],
+    "expanded": ["--sizes", "odd", "--layouts", "expanded"],
     "half": ["--sizes", "odd", "--dtypes", "float16"],
 }
 
@@ -117,8 +118,8 @@ KERNEL_MUTANTS: list[TrainingMutant] = [
     *_of(
         _WEIGHTING,
         ("statistics_by_all_tiles", "tile == 0 && threadIdx.x <", "threadIdx.x <", RACE, "overlapping"),
-        ("gate_of_another_branch", "s.gate_channel + channel, vectors", "channel, vectors", WRONG),
-        ("behind_the_last_vector", "smaller(first + kOutputVectors, all)", "first + kOutputVectors", ADDRESS),
+        ("gate_of_another_branch", "s.gate_channel + channel, vectors", "channel, vectors", RACE),
+        ("behind_the_last_vector", "smaller(first + kOutputVectors, all)", "first + kOutputVectors + 0 * all", ADDRESS),
         header="cuda/cross_resolution_weighting_batch_norm_outputs.cuh",
     ),
     *_of(
@@ -240,7 +241,7 @@ KERNEL_MUTANTS: list[TrainingMutant] = [
             "smaller(s.rows, height - t.row0)",
             RACE,
         ),
-        ("last_tile_too_high", "smaller(s.rows, height - t.row0)", "s.rows", RACE, "large"),
+        ("last_tile_too_high", "smaller(s.rows, height - t.row0)", "s.rows + 0 * height", ADDRESS, "large"),
         header="core/row_tiles.cuh",
     ),
     *_of(
@@ -249,7 +250,7 @@ KERNEL_MUTANTS: list[TrainingMutant] = [
         ("barrier_between_images", "if (i + 1 < s.images) __syncthreads();", "", RACE, "images"),
         _barrier("the warps' sums are complete", "large"),
         ("no_zero_columns_in_the_halo", "= staged[row * stride + kVec + width] = 0;", "= 0;", UNINITIALISED),
-        ("images_behind_the_last", "v < items && live; v", "v < items; v", WRONG, "images"),
+        ("images_behind_the_last", "v < items && live; v", "v < items && (live || true); v", WRONG, "images"),
         ("filter_not_flipped", "kTaps - 1 - (ky * 3 + kx)", "ky * 3 + kx", WRONG),
         ("mean_for_offset", "k3 = k[3];", "k3 = k[2];", WRONG),
         (
@@ -259,7 +260,12 @@ KERNEL_MUTANTS: list[TrainingMutant] = [
             RACE,
             "large",
         ),
-        ("workspace_too_small", "(sums * accumulate_size(dtype), kVecBytes)", "(sums, kVecBytes)", ADDRESS),
+        (
+            "workspace_too_small",
+            "(sums * accumulate_size(dtype), kVecBytes)",
+            "(sums * accumulate_size(dtype) / 4, kVecBytes)",
+            ADDRESS,
+        ),
     ),
     *_of(
         _DEPTHWISE_BACKWARD,
@@ -269,7 +275,7 @@ KERNEL_MUTANTS: list[TrainingMutant] = [
     *_of(
         _DEPTHWISE_BACKWARD,
         ("parts_behind_the_last", "first + u < r.part_count ? parts", "first + u <= r.part_count ? parts", WRONG),
-        ("blocks_of_the_first_item", "    block -= blocks;\n", "", WRONG, "channels"),
+        ("blocks_of_the_first_item", "    block -= blocks;\n", "", WRONG),
         (
             "results_behind_the_last",
             "smaller(r.count, (block + 1) * kReductionResults)",
@@ -338,7 +344,7 @@ KERNEL_MUTANTS: list[TrainingMutant] = [
         "cuda/conditional_channel_weighting_batch_norm.cu",
         ("weights_the_first_half", "r.channels * r.x_plane_stride * static", "0 * static", WRONG),
         ("no_norm", "    third.norm = r.norm;\n", "", WRONG),
-        ("gates_of_the_first_branch", "second.gate_channel = gate_channel;", "second.gate_channel = 0;", WRONG),
+        ("gates_of_the_first_branch", "second.gate_channel = gate_channel;", "second.gate_channel = 0;", RACE),
         (
             "sums_of_one_image",
             "reserve(params.batch * static_cast<std::size_t>(r.channels)",
@@ -402,7 +408,7 @@ ADAPTER_MUTANTS: list[TrainingMutant] = [
             "branch.grad_y_plane_stride = grad.stride(1);",
             "branch.grad_y_plane_stride = input.stride(1);",
             WRONG,
-            "layouts",
+            "expanded",
         ),
     ),
     *_of(
@@ -411,12 +417,12 @@ ADAPTER_MUTANTS: list[TrainingMutant] = [
             "image_stride_of_x",
             "filter.grad_y_image_stride = grad.stride(0)",
             "filter.grad_y_image_stride = input.stride(0)",
-            WRONG,
+            ADDRESS,
             "layouts",
         ),
     ),
     *_of(
-        "ops/spatial_weighting_backward.cpp",
+        "ops/spatial_weighting.cpp",  # the first one that includes the header: of all copies the linker takes its
         ("weights_not_widened", "if (accumulate) type_", "if (accumulate && x.empty()) type_", ADDRESS, "half"),
         header="ops/gate_weights.h",
     ),
