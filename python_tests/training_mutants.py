@@ -97,8 +97,8 @@ KERNEL_MUTANTS: list[TrainingMutant] = [
         ("reads_behind_the_last_position", "if (live && first + r < inputs)", "if (first + r < inputs)", ADDRESS),
         (
             "writes_behind_the_last_channel",
-            "if (own_channel0 + q < p.channels) logits[",
-            "logits[",
+            "if (!live || own_channel0 + q >= p.channels)",
+            "if (!live)",
             ADDRESS,
             "padded",
         ),

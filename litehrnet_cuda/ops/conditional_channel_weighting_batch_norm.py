@@ -28,9 +28,11 @@ def conditional_channel_weighting_batch_norm(
     """The block of :func:`conditional_channel_weighting`, with a batch norm behind each of its convolutions.
 
     The batch norms are those behind ``weight1``, behind ``weight2``, and behind each branch's ``depthwise_weight``, in
-    this order. R and S are hidden widths, C the sum of the branches' C_i. Parameters are fp32 whatever the maps are,
+    this order. R and S are hidden widths, C is the sum of the branches' C_i, halves of the maps' channels. The weight
+    of a ``Conv2d`` is passed as ``conv.weight.flatten(1)``, that of a depthwise one as ``conv.weight[:, 0]``.
+    Parameters are fp32 whatever the maps are,
     fp64 for fp64 maps; sums are taken in the same. Kept for the backward pass are, beside the arguments, half of the
-    size of ``x``, and what lies at the lowest resolution. Twice differentiable it is not.
+    size of ``x``, and what lies at the lowest resolution. A second derivative is refused.
 
     Args:
         x: 1 to 4 branches ``[N, 2 C_i, H_i, W_i]``, from high to low resolution; fp32, fp16, bf16 or fp64, one dtype.
@@ -45,11 +47,12 @@ def conditional_channel_weighting_batch_norm(
         running_mean, running_var: of the same shapes; read without ``training`` alone, never written: see
             :func:`update_running_statistics`.
         training: normalise by the batch's statistics, and pass gradients through them.
-        eps: added to variances.
+        eps: added to variances, the same for all norms.
 
     Returns:
         A tensor of the shape, dtype and memory format of each branch; and the batch's statistics
-        ``[3, R + C + sum of C_i]``, rows mean, biased and unbiased variance, without columns where not ``training``.
+        ``[3, R + C + sum of C_i]``, rows mean, biased and unbiased variance, without gradient, and without columns
+        where not ``training``. In training :func:`update_running_statistics` takes them afterwards.
 
     Raises:
         RuntimeError: for arguments that do not fit, a batch with a single value a channel, or if the native library or

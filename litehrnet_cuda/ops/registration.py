@@ -39,7 +39,21 @@ def register(
     torch.library.register_fake(f"{NAMESPACE}::{name}", fake)
     for device in ("cuda", "cpu") if autocast else ():
         _register_autocast(name, op, device, cast or cast_tensors)
-    return op
+
+    def call(*args: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return op(*args)
+        try:
+            return op(*args)
+        except NotImplementedError as error:
+            if "Could not run" not in str(error):
+                raise
+            raise NotImplementedError(
+                f"{name}: there is no kernel for these tensors' device here (`litehrnet env` says what there is); "
+                f"litehrnet_cuda.reference has the same function in plain PyTorch"
+            ) from None
+
+    return call
 
 
 def register_backward(name: str, fake: Callable[..., list[Tensor]]) -> Callable[..., list[Tensor]]:

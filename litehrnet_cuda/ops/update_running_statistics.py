@@ -20,10 +20,11 @@ def update_running_statistics(
 
     Args:
         running_mean, running_var: of 1 to 6 batch norms, each ``[C_i]`` and contiguous; written to.
-        num_batches_tracked: for each norm an int64 that grows by one; or none at all.
+        num_batches_tracked: for each norm an int64 that grows by one; or an empty list.
         statistics: ``[3, sum of C_i]``: mean, biased and unbiased variance, as the ops with batch norms return them;
-            the unbiased variance is what counts.
-        momentum: between 0 and 1.
+            running variances move towards
+            the unbiased one.
+        momentum: between 0 and 1, the same for all norms.
 
     Raises:
         RuntimeError: for arguments that do not fit, or if the native library or a kernel for the device is missing.

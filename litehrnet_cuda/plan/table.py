@@ -11,7 +11,7 @@ from litehrnet_cuda.plan.operands import plane_count
 from litehrnet_cuda.plan.plan import Plan
 from litehrnet_cuda.plan.steps import Step
 
-HEADER = ("", "launch", "module", "writes", "MMAC", "read", "weights", "written")
+HEADER = ("", "launch", "module", "writes", "MMAC", "read kB", "weights kB", "written kB")
 
 
 def plan_table(plan: Plan) -> str:

@@ -82,8 +82,8 @@ def test_machine_code_is_no_worse_than_the_table(kernel: str, measured: dict[str
         assert got.stores_16 >= expected.stores_16, where
 
 
-# Kernels for training that write no maps, only hidden values, logits, statistics or parts of sums: these lie in an order
-# in which neighbouring threads write neighbours, an accumulator each. Some read no maps either. Vectors of depthwise
+# Kernels for training that write no maps, only hidden values, logits, statistics or parts of sums, in an order in which
+# neighbouring threads write neighbours, an accumulator each. Some read no maps either. Vectors of depthwise
 # convolution's backward pass are of 16 bytes of accumulators, hence of 8 bytes of 16-bit maps.
 NO_MAPS_WRITTEN = (
     "depthwise_conv_batch_norm_statistics_kernel",

@@ -31,7 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--num-outputs", type=at_least_one, default=17, metavar="K", help="number of joints (default: 17)"
     )
     parser.add_argument(
-        "--plan", action="store_true", help="list the launches of the inference plan instead, for one image"
+        "--plan",
+        action="store_true",
+        help="list the launches of the inference plan instead, for one image (planned)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
