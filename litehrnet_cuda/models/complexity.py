@@ -177,7 +177,10 @@ class _PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        for tensor in out if isinstance(out, (tuple, list)) else (out,):
+        made = out if isinstance(out, (tuple, list)) else (out,)
+        if func is torch.ops.aten.native_batch_norm.default:
+            made = made[:1]  # on a device, statistics are returned in training alone; without values, it depends
+        for tensor in made:
             if isinstance(tensor, Tensor) and tensor._base is None:
                 storage = tensor.untyped_storage()
                 key = storage._cdata
