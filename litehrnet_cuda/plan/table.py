@@ -11,7 +11,7 @@ from litehrnet_cuda.plan.operands import plane_count
 from litehrnet_cuda.plan.plan import Plan
 from litehrnet_cuda.plan.steps import Step
 
-HEADER = ("", "launch", "module", "writes", "MMAC", "read kB", "weights kB", "written kB")
+HEADER = ("", "launch", "module", "writes", "MMAC", "read", "weights", "written")
 
 
 def plan_table(plan: Plan) -> str:
@@ -35,7 +35,7 @@ def plan_table(plan: Plan) -> str:
     dtype = str(plan.dtype).removeprefix("torch.")
     return "\n".join(
         [
-            f"{plan.network} as a plan, input {plan.width}x{plan.height}, {dtype}; figures for one image",
+            f"{plan.network} as a plan, input {plan.width}x{plan.height}, {dtype}; figures for one image, memory in kB",
             *lines,
             f"launches          {len(plan.steps)}",
             f"MACs              {total.macs / 1e6:.1f}e6",

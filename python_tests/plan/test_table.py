@@ -14,7 +14,7 @@ def test_one_line_a_launch(name: str) -> None:
     lines = plan_table(plan).splitlines()
     assert len(lines) == len(plan.steps) + 6
     assert max(map(len, lines)) <= 120
-    assert lines[0] == f"{name} as a plan, input 192x256, float32; figures for one image"
+    assert lines[0] == f"{name} as a plan, input 192x256, float32; figures for one image, memory in kB"
     assert lines[2].split() == ["0", "StemConvolution", "stem.conv1", "32x128x96", "10.62", "589.8", "3.6", "1572.9"]
     assert f"launches          {len(plan.steps)}" in lines
 
