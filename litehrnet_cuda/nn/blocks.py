@@ -112,7 +112,7 @@ class ConditionalChannelWeighting(nn.Module):
         return conditional_channel_weighting(x, *self.folded(dtype))
 
     def _forward_training(self, x: list[Tensor], norms: NormGroup) -> list[Tensor]:
-        """Batch statistics, or running ones with gradients: six launches with the update of the running statistics."""
+        """Batch statistics, six launches with the update of the running ones; or running statistics with gradients."""
         from litehrnet_cuda.functional import conditional_channel_weighting_batch_norm
 
         dtype = training_dtype(self.cross_resolution_weighting.conv1.conv.weight)
@@ -129,8 +129,8 @@ class ConditionalChannelWeighting(nn.Module):
             eps=norms.eps,
         )
         norms.update(statistics)
-        for cache in self._folded.values():
-            cache.mark_stale()
+        for cache in self._folded.values() if norms.training else ():
+            cache.mark_stale()  # norms without a count have no version that tells
         return y
 
     def _forward_by_parts(self, x: list[Tensor]) -> list[Tensor]:
