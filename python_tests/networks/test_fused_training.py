@@ -11,9 +11,11 @@ import torch
 from module_cases import CASES, assert_matches_official
 from network_cases import TRAINING, assert_training_matches_official
 from torch import Tensor, nn
+from training_cases import assert_gradcheck
 
 from litehrnet_cuda.backends import use_backend
 from litehrnet_cuda.nn.blocks import ConditionalChannelWeighting
+from litehrnet_cuda.nn.fuse import LiteHRModule
 
 BLOCK_KINDS = ("ConditionalChannelWeighting", "LiteHRModule")
 FUSED = [case for case in CASES if case["kind"] in BLOCK_KINDS and case["config"].get("module_type") != "NAIVE"]
@@ -172,6 +174,20 @@ def test_every_mode_gives_what_the_reference_gives(mode: str, with_cp: bool, emu
     assert_same(step(block, x, "emulated"), step(reference, x, "reference"))
     assert with_cp or len(emulator.launches()) == launches
     assert [m.training for m in block.modules()] == [m.training for m in reference.modules()]
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+@pytest.mark.parametrize("kind", ["block", "module"])
+def test_gradcheck_of_modules(kind: str, mode: str) -> None:
+    torch.manual_seed(0)
+    channels = [8, 16]
+    module = (
+        ConditionalChannelWeighting(channels, reduce_ratio=2) if kind == "block" else LiteHRModule(2, 1, channels, 2)
+    )
+    getattr(module.double(), mode)()
+    x = [torch.randn(2, c, *size, dtype=torch.float64) for c, size in zip(channels, ((5, 7), (3, 4)), strict=True)]
+    with use_backend("emulated"):
+        assert_gradcheck(lambda given: module(list(given)), [x], 1)
 
 
 def test_a_norm_that_appears_twice_is_updated_twice(emulator: Any) -> None:
