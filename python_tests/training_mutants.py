@@ -395,7 +395,7 @@ ADAPTER_MUTANTS: list[TrainingMutant] = [
             "branch.grad_out_image_stride = grad.stride(0);",
             "branch.grad_out_image_stride = x[i].stride(0);",
             WRONG,
-            "layouts",
+            "expanded",
         ),
         ("missing_contiguous", "with_contiguous_planes(grad_y[i])", "grad_y[i]", WRONG, "layouts"),
         ("another_memory_format", "in_format_of(results[i], x[i])", "results[i]", "another memory format", "layouts"),
