@@ -51,6 +51,13 @@ STABLE_TORCH_LIBRARY(litehrnet_cuda, library) {
       "Tensor[] depthwise_weight, Tensor[] gate_weight1, Tensor[] gate_bias1, Tensor[] gate_weight2, "
       "Tensor[] gate_bias2, Tensor[] norm_weight, Tensor[] norm_bias, Tensor[] running_mean, Tensor[] running_var, "
       "Tensor statistics, Tensor[] saved, bool training, float eps) -> Tensor[]");
+  // The inference plan of a whole network, see litehrnet_cuda/plan/program.py: weights and tables, and a list of numbers
+  // on the CPU; shapes are channels, height and width of every output.
+  library.def(
+      "_run_plan(Tensor images, Tensor constants, Tensor program, int arena_bytes, int[] shapes) -> Tensor[]");
+  library.def(
+      "_run_plan_steps(Tensor images, Tensor constants, Tensor program, Tensor(a!) arena, Tensor(b!)[] outputs, "
+      "int first, int end) -> ()");
 }
 
 // No tensor argument says which device it is for, so one implementation serves them all.

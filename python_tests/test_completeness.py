@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 
 from litehrnet_cuda import functional
+from litehrnet_cuda.plan.steps import STEPS
 
 ROOT = Path(__file__).resolve().parents[1]
 SCHEMAS = (ROOT / "csrc" / "library.cpp").read_text(encoding="utf-8")
 ALL = sorted(set(re.findall(r'library\.def\(\s*"(\w+)\(', SCHEMAS)) - {"build_info"})
 OPERATORS = [name for name in ALL if not name.startswith("_")]
-BACKWARD = [name for name in ALL if name.startswith("_")]  # _<operator>_backward, each registered beside its operator
+PLAN = ["_run_plan", "_run_plan_steps"]  # of whole networks, not of the network's code; see litehrnet_cuda/plan
+# _<operator>_backward, each registered beside its operator
+BACKWARD = [name for name in ALL if name.startswith("_") and name not in PLAN]
 FILES = (
     "csrc/cuda/{}.cu",
     "csrc/cuda/{}.h",
@@ -24,7 +27,9 @@ FILES = (
     "python_tests/reference/test_{}.py",
 )
 NATIVE_FILES = FILES[:3]
-NO_OPERATORS = {"__init__", "batch_norm", "registration"}
+NO_OPERATORS = {"__init__", "batch_norm", "registration", "run_plan"}
+STEP_FILES = ("csrc/cuda/plan_{}.cu", "csrc/cuda/plan_{}.h")
+NO_STEPS = {"lower_products", "program"}  # what steps share, and what launches them all
 
 
 def test_there_are_operators() -> None:
@@ -48,8 +53,18 @@ def test_backward_operator_has_its_file(operator: str, file: str) -> None:
 def test_file_has_its_operator(file: str) -> None:
     before, after = Path(file).name.split("{}")
     names = {path.name.removeprefix(before).removesuffix(after) for path in ROOT.glob(file.format("*"))}
+    names = {name for name in names if not name.startswith("plan_")}
     backward = {name.removeprefix("_") for name in BACKWARD} if file in NATIVE_FILES else set()
     assert names - NO_OPERATORS == set(OPERATORS) | backward
+
+
+@pytest.mark.parametrize("file", STEP_FILES)
+def test_every_step_of_a_plan_has_its_kernel(file: str) -> None:
+    steps = {re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower() for kind in STEPS}
+    before, after = Path(file).name.split("{}")
+    names = {path.name.removeprefix(before).removesuffix(after) for path in ROOT.glob(file.format("*"))}
+    assert steps <= names
+    assert names - steps <= NO_STEPS
 
 
 def test_functional_has_every_operator() -> None:
@@ -58,6 +73,7 @@ def test_functional_has_every_operator() -> None:
 
 @pytest.mark.parametrize("operator", ALL)
 def test_adapter_registers_its_operator_for_the_devices_key(operator: str) -> None:
-    adapter = (ROOT / "csrc" / "ops" / f"{operator.removeprefix('_')}.cpp").read_text(encoding="utf-8")
+    file = "run_plan" if operator in PLAN else operator.removeprefix("_")
+    adapter = (ROOT / "csrc" / "ops" / f"{file}.cpp").read_text(encoding="utf-8")
     assert "STABLE_TORCH_LIBRARY_IMPL(litehrnet_cuda, LITEHRNET_DISPATCH_KEY, library)" in adapter
     assert re.search(rf'library\.impl\("{operator}",\s*TORCH_BOX\(&', adapter)

@@ -31,8 +31,9 @@ ALLOWED = {
     "functional": {"ops"},
     "nn": {"errors", "backends", "functional", "reference"},
     "models": BASICS | {"nn", "backends"},
-    "plan": {"errors", "files", "nn", "models"},
-    "predictors": BASICS | {"models", "codecs", "data", "results", "backends"},
+    "plan": {"errors", "files", "nn", "models", "ops"},
+    "inference": {"errors", "backends", "nn", "models", "plan"},
+    "predictors": BASICS | {"models", "codecs", "data", "results", "backends", "inference"},
     "engine": BASICS | {"models", "nn", "codecs", "data", "metrics", "results", "visualize", "backends", "predictors"},
 }
 MAY_IMPORT_ALL = {"__init__", "__main__", "cli"}

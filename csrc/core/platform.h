@@ -16,7 +16,7 @@
 
 namespace litehrnet {
 
-// The number of kernels that launch() and launch_cooperative() have started without an error since the program began.
+// The number of kernels that the functions below have started without an error since the program began.
 inline std::atomic<std::uint64_t> launch_count{0};
 
 namespace platform {
@@ -48,6 +48,15 @@ cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::si
   return platform::counted(emulator::launch(kernel, grid, block, shared_bytes, false, arguments...));
 }
 
+// The emulator runs one launch after the other.
+inline void wait_for_launches_before() {}
+
+template <class... Parameters>
+cudaError_t launch_dependent(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared_bytes,
+                             cudaStream_t, typename platform::Identity<Parameters>::type... arguments) {
+  return platform::counted(emulator::launch(kernel, grid, block, shared_bytes, false, arguments...));
+}
+
 template <class... Parameters>
 cudaError_t launch_cooperative(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared_bytes,
                                cudaStream_t, typename platform::Identity<Parameters>::type... arguments) {
@@ -57,6 +66,15 @@ cudaError_t launch_cooperative(void (*kernel)(Parameters...), dim3 grid, dim3 bl
 #else
 
 #ifdef __CUDACC__
+// What launch_dependent() wants of a kernel: lets the next launch start as soon as multiprocessors have room, and waits
+// for the ends of those before. Each waits for the one before it, so all that came earlier has ended, too.
+__device__ __forceinline__ void wait_for_launches_before() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  cudaTriggerProgrammaticLaunchCompletion();
+  cudaGridDependencySynchronize();
+#endif
+}
+
 // The block's dynamic shared memory, 16-byte aligned.
 template <class T>
 __device__ __forceinline__ T* dynamic_shared() {
@@ -72,6 +90,29 @@ cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::si
   void* pointers[] = {const_cast<void*>(static_cast<const void*>(&arguments))..., nullptr};
   const auto* function = reinterpret_cast<const void*>(kernel);
   return platform::counted(cudaLaunchKernel(function, grid, block, pointers, shared_bytes, stream));
+}
+
+// The same for a kernel that may start before those before it in the stream have ended, where the architecture can do
+// that (programmatic dependent launch, 9.0 and up). It calls wait_for_launches_before() before anything else.
+template <class... Parameters>
+cudaError_t launch_dependent(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared_bytes,
+                             cudaStream_t stream, typename platform::Identity<Parameters>::type... arguments) {
+  int device = 0, major = 0;
+  cudaError_t error = cudaGetDevice(&device);
+  if (error == cudaSuccess) error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+  if (error != cudaSuccess) return error;
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attribute.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = grid;
+  config.blockDim = block;
+  config.dynamicSmemBytes = shared_bytes;
+  config.stream = stream;
+  config.attrs = &attribute;
+  config.numAttrs = major >= 9 ? 1 : 0;
+  void* pointers[] = {const_cast<void*>(static_cast<const void*>(&arguments))..., nullptr};
+  return platform::counted(cudaLaunchKernelExC(&config, reinterpret_cast<const void*>(kernel), pointers));
 }
 
 // The same for a kernel that synchronises the whole grid: all its blocks must fit on the device at once.

@@ -62,13 +62,20 @@ class Memory:
     """A plan's buffers for one batch, and its weights in the accumulation type.
 
     The arena starts as NaN, and so do the outputs: what is read without being written shows in the result.
+
+    Args:
+        plan: whose buffers they are.
+        images: the first of them.
+        arena: uint8, room for the buffers that are in it; by default memory of its own.
     """
 
-    def __init__(self, plan: Plan, images: Tensor) -> None:
+    def __init__(self, plan: Plan, images: Tensor, arena: Tensor | None = None) -> None:
         self.plan = plan
         self.accumulate = ACCUMULATE[plan.dtype]
         batch = len(images)
-        arena = torch.full((plan.layout.arena_bytes * batch,), 255, dtype=torch.uint8)  # all ones are a NaN
+        if arena is None:
+            arena = torch.empty(plan.layout.arena_bytes * batch, dtype=torch.uint8)
+        self.arena = arena.fill_(255)  # all ones are a NaN
         self.buffers: list[Tensor] = []
         for number, (buffer, offset) in enumerate(zip(plan.buffers, plan.layout.offsets, strict=True)):
             dtype = buffer_dtype(buffer, plan.dtype)
