@@ -1,40 +1,12 @@
-"""What GPUs can do at most: named ones for predictions, and the one at hand."""
+"""The GPU at hand and the sources that are measured on it; those of data sheets are in litehrnet_cuda/plan/gpus.py."""
 
 from __future__ import annotations
 
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """A GPU of NVIDIA's data sheets.
-
-    Args:
-        name: for tables.
-        architecture: its compute capability.
-        code: the architecture whose machine code it runs, of those that are compiled for by default.
-        multiprocessors: how many it has.
-        gigabytes_per_second: peak bandwidth of its memory.
-    """
-
-    name: str
-    architecture: str
-    code: str
-    multiprocessors: int
-    gigabytes_per_second: float
-
-
-GPUS = (
-    Gpu("T4", "7.5", "7.5", 40, 320),
-    Gpu("A100 40 GB", "8.0", "8.0", 108, 1555),
-    Gpu("RTX 4090", "8.9", "8.6", 128, 1008),
-    Gpu("H100 SXM", "9.0", "9.0", 132, 3350),
-)
 
 
 def peak_gigabytes_per_second(properties: Any) -> float | None:

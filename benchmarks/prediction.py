@@ -1,9 +1,8 @@
-"""How long launches would take on a named GPU: a range, from counts and data sheets. Predicted, never measured.
+"""How long an op's launches would take on a named GPU: a range, from the emulator's counts. Predicted, never measured.
 
-The shortest time is that of a launch whose caches are ideal: 2 us from its start to the next one's, and the bytes that
-it has to move at the launch's boundaries at 85 % of the memory's peak. The longest is that of a launch whose caches do
-nothing: 5 us, and every sector that its warps ask for at 40 % of the peak, of which a launch with fewer blocks than the
-GPU has multiprocessors gets no more than their share. Times of launches are added up; arithmetic is taken as free.
+The model is that of litehrnet_cuda/plan/latency.py, for launches out of a stream that find nothing in caches. The
+shortest time has the bytes that a launch has to move at its boundaries, the longest one every sector that its warps ask
+for, all from memory; arithmetic is taken as free.
 """
 
 from __future__ import annotations
@@ -11,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from benchmarks.gpus import Gpu
-
-SHORTEST_LAUNCH, LONGEST_LAUNCH = 2e-6, 5e-6  # seconds
-MOST_OF_PEAK, LEAST_OF_PEAK = 0.85, 0.40
+from litehrnet_cuda.plan import latency
+from litehrnet_cuda.plan.gpus import Gpu
+from litehrnet_cuda.plan.latency import Range
 
 
 class LaunchCounts(NamedTuple):
@@ -25,23 +23,6 @@ class LaunchCounts(NamedTuple):
     sector_bytes: int  # asked for by its warps, read and written
 
 
-class Range(NamedTuple):
-    """Seconds."""
-
-    shortest: float
-    longest: float
-
-    def __str__(self) -> str:
-        """In microseconds, with two digits."""
-        return " - ".join(f"{seconds * 1e6:.{1 if seconds < 10e-6 else 0}f}" for seconds in self)
-
-
 def predict(launches: Sequence[LaunchCounts], gpu: Gpu) -> Range:
     """The time of launches one after the other."""
-    peak = gpu.gigabytes_per_second * 1e9
-    shortest = longest = 0.0
-    for launch in launches:
-        share = min(1.0, launch.blocks / gpu.multiprocessors)
-        shortest += SHORTEST_LAUNCH + launch.boundary_bytes / (MOST_OF_PEAK * peak)
-        longest += LONGEST_LAUNCH + launch.sector_bytes / (LEAST_OF_PEAK * peak * share)
-    return Range(shortest, longest)
+    return latency.predict([latency.Launch(n, n, least, most) for n, least, most in launches], gpu)

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from benchmarks.gpus import GPUS, ROOT
+from benchmarks.gpus import ROOT
 from benchmarks.prediction import LaunchCounts, predict
+from litehrnet_cuda.plan.gpus import GPUS
 
 FOLDER = ROOT / "benchmarks" / "results"
 EMULATED = FOLDER / "emulated"

@@ -20,6 +20,7 @@ sys.path.append(str(ROOT))  # behind an installed package
 from benchmarks import cases, emulated, gpus, prediction, runner, tables  # noqa: E402
 from benchmarks.ops import benchmarks  # noqa: E402
 from litehrnet_cuda import functional  # noqa: E402
+from litehrnet_cuda.plan.gpus import Gpu  # noqa: E402
 
 BENCHMARKS = benchmarks()
 SMALL = cases.Case(cases.STAGES["stage2"], 1, torch.float32)
@@ -155,7 +156,7 @@ def test_quantiles() -> None:
 
 
 def test_prediction() -> None:
-    gpu = gpus.Gpu("test", "8.0", "8.0", 100, 1000)
+    gpu = Gpu("test", "8.0", "8.0", 100, 1000, teraflops=10, l2_megabytes=10, gigahertz=1)
     one = prediction.LaunchCounts(blocks=200, boundary_bytes=850_000, sector_bytes=4_000_000)
     # 1 and 10 us at these rates, and the launch itself.
     assert prediction.predict([one], gpu) == pytest.approx((3e-6, 15e-6))

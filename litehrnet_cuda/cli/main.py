@@ -21,6 +21,7 @@ COMMANDS = {
     "train": "train a model",
     "evaluate": "measure a model's accuracy on a data set",
     "summary": "count parameters, operations and memory of the networks",
+    "benchmark": "time networks, or predict what GPUs would take",
     "env": "show versions, devices and backends, and why one is off",
 }
 
@@ -51,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="litehrnet", description="Lite-HRNet: human poses, fast.")
     parser.add_argument("--version", action="version", version=f"litehrnet_cuda {__version__}")
     parser.set_defaults(command=None)
-    subparsers = parser.add_subparsers(dest="command", metavar="<command>", title="commands")
+    # argparse takes commands to be two letters shorter than this; were it shorter, "benchmark" would fill a line.
+    subparsers = parser.add_subparsers(dest="command", metavar="<a command>", title="commands")
     chosen = next((argument for argument in arguments if not argument.startswith("-")), None)
     for name, purpose in COMMANDS.items():
         subparser = subparsers.add_parser(name, help=purpose, description=f"{purpose[0].upper()}{purpose[1:]}.")
