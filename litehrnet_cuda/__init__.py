@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from litehrnet_cuda import functional, nn
     from litehrnet_cuda.errors import InputError
+    from litehrnet_cuda.inference import optimize_for_inference
     from litehrnet_cuda.models.checkpoints import load_checkpoint
     from litehrnet_cuda.models.registry import create_model, list_models
     from litehrnet_cuda.nn.replacement import use_fused_modules
@@ -29,6 +30,7 @@ __all__ = [
     "list_models",
     "load_checkpoint",
     "nn",
+    "optimize_for_inference",
     "use_fused_modules",
 ]
 
@@ -39,6 +41,7 @@ _MODULES = {
     "create_model": "litehrnet_cuda.models.registry",
     "list_models": "litehrnet_cuda.models.registry",
     "load_checkpoint": "litehrnet_cuda.models.checkpoints",
+    "optimize_for_inference": "litehrnet_cuda.inference",
     "use_fused_modules": "litehrnet_cuda.nn.replacement",
 }
 _SUBMODULES = ("functional", "nn")

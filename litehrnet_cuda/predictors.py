@@ -23,6 +23,7 @@ from litehrnet_cuda.data.transforms import (
     warp_matrix,
 )
 from litehrnet_cuda.errors import InputError
+from litehrnet_cuda.inference import LiveNetwork
 from litehrnet_cuda.keypoints import COCO, KEYPOINT_SETS, KeypointSet
 from litehrnet_cuda.models.checkpoints import (
     CheckpointMetadata,
@@ -65,6 +66,9 @@ class PoseEstimator:
         device: where to run; by default where the network is that was passed, else a CUDA device if there is one.
         batch_size: the most people that go through the network at once. The result does not depend on it beyond the
             rounding of the network's type (in float32, scores agree to 1e-4).
+        optimize: run the network as :func:`litehrnet_cuda.optimize_for_inference` does, where there are kernels for the
+            device. It is seen as it is at each call, trained on or not; only writes through ``.data`` to a network in
+            evaluation mode go unnoticed, after which another PoseEstimator is needed.
 
     Raises:
         InputError: for a model, checkpoint or option that cannot be used.
@@ -81,6 +85,7 @@ class PoseEstimator:
         flip_test: bool = False,
         device: torch.device | str | None = None,
         batch_size: int = 64,
+        optimize: bool = True,
     ) -> None:
         if decoder not in DECODERS:
             raise InputError(f"decoder: expected one of {', '.join(DECODERS)}, got {decoder!r}")
@@ -102,10 +107,10 @@ class PoseEstimator:
                 "checkpoint=, or a network of your own as model="
             )
         elif metadata is not None:
-            network = create_model(model or metadata.variant, num_outputs=metadata.num_outputs, checkpoint=checkpoint)
+            network = _create(model or metadata.variant, metadata.num_outputs, checkpoint)
         else:
             name, num_outputs = detect_variant(convert_keys(read_checkpoint(resolve_checkpoint(checkpoint))))
-            network = create_model(model or name, num_outputs=num_outputs or 17, checkpoint=checkpoint)
+            network = _create(model or name, num_outputs or 17, checkpoint)
         self.input_size = _checked_size(input_size or (metadata.input_size if metadata else None) or DEFAULT_INPUT_SIZE)
         self.keypoint_set = (
             keypoint_set or (metadata.keypoint_set if metadata else None) or _known_set(network.num_outputs)
@@ -118,7 +123,13 @@ class PoseEstimator:
         self.decoder: Decoder = decoder
         self.flip_test = flip_test
         self.batch_size = batch_size
-        self.model = network.to(self.device).eval()
+        self._model = network.to(self.device).eval()
+        self._network = LiveNetwork(network, unplanned="" if optimize else "its user does not want it")
+
+    @property
+    def model(self) -> PoseNetwork:
+        """The network."""
+        return self._model
 
     @property
     def udp(self) -> bool:
@@ -181,23 +192,29 @@ class PoseEstimator:
         if len(crops) == 0:
             count = len(self.keypoint_set)
             return np.empty((0, count, 2), np.float32), np.empty((0, count), np.float32)
-        heatmaps = torch.cat([self._heatmaps(batch) for batch in torch.split(crops, self.batch_size)])
+        # Key points are read off heat maps where these are: of a batch, they alone come back from the device.
+        decoded = torch.cat([self._decoded(batch) for batch in torch.split(crops, self.batch_size)]).cpu().numpy()
+        keypoints, scores = decoded[..., :2], decoded[..., 2].copy()
+        return keypoints_to_image(keypoints, centers, scales, self.input_size), scores
+
+    @torch.inference_mode()
+    def _decoded(self, crops: Tensor) -> Tensor:
+        """``[N, K, 3]`` float32 on the network's device: x, y in crop pixels, and score."""
         keypoints, scores = decode_heatmaps(
-            heatmaps.cpu().numpy(),
+            self._heatmaps(crops),
             self.input_size,
             decoder=self.decoder,
             blur_kernel_size=blur_kernel_size(self.input_size),
         )
-        return keypoints_to_image(keypoints, centers, scales, self.input_size), scores
+        return torch.cat([keypoints, scores[..., None]], dim=-1)
 
     @torch.inference_mode()
     def _heatmaps(self, crops: Tensor) -> Tensor:
         """Heat maps ``[N, K, h, w]`` float32, whatever the network computes in."""
-        self.model.eval()  # again, because the network may belong to a training loop
         crops = crops.to(next(self.model.parameters()))
-        heatmaps: Tensor = self.model(crops).float()
+        heatmaps: Tensor = self._network(crops).float()
         if self.flip_test:
-            mirrored = self.model(crops.flip(-1)).float()
+            mirrored = self._network(crops.flip(-1)).float()
             heatmaps = average_flipped(heatmaps, mirrored, self.keypoint_set.flip_indices, shift=not self.udp)
         return heatmaps
 
@@ -297,6 +314,12 @@ def _checked_size(size: tuple[int, int]) -> tuple[int, int]:
             f"input_size: expected (width, height) of {MIN_SIZE} to {MAX_SIZE} pixels each way, got {size}"
         )
     return int(size[0]), int(size[1])
+
+
+@torch.inference_mode(False)
+def _create(name: str, num_outputs: int, checkpoint: str | Path) -> PoseNetwork:
+    """A network with the weights of a checkpoint, of ordinary tensors, whose changes PyTorch counts, in every mode."""
+    return create_model(name, num_outputs=num_outputs, checkpoint=checkpoint)
 
 
 def _require_usable(metadata: CheckpointMetadata) -> None:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import pickle
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import cv2
+import emulated_ops
+import emulation
 import numpy as np
 import pytest
 import torch
+from official_reference import load_recipe
 from torch import Tensor
 
 from litehrnet_cuda import InputError, KeyPoints, PoseEstimator, create_model
+from litehrnet_cuda.backends import use_backend
 from litehrnet_cuda.data.coco import CocoKeypoints
 from litehrnet_cuda.data.pose_dataset import PersonCrops
 from litehrnet_cuda.keypoints import COCO, MPII
@@ -115,6 +121,23 @@ def test_batch_size_is_the_most_that_go_at_once(spots: SpotNetwork, street: Arra
     assert [len(batch) for batch in spots.batches] == [2, 1]
 
 
+@pytest.mark.parametrize("decoder", ["quarter", "dark"])
+def test_key_points_alone_come_back_from_the_device_and_at_once(
+    monkeypatch: pytest.MonkeyPatch, spots: SpotNetwork, street: Array, decoder: Any
+) -> None:
+    transfers = []
+    to_cpu = Tensor.cpu
+
+    def recorded(tensor: Tensor) -> Tensor:
+        transfers.append(tuple(tensor.shape))
+        return to_cpu(tensor)
+
+    estimator = PoseEstimator(spots, input_size=(64, 96), batch_size=2, decoder=decoder, flip_test=True)
+    monkeypatch.setattr(Tensor, "cpu", recorded)
+    estimator(street, BOXES)
+    assert transfers == [(3, 17, 3)]
+
+
 def test_nobody_is_an_empty_result_without_a_forward_pass(spots: SpotNetwork, street: Array) -> None:
     estimator = PoseEstimator(spots, keypoint_set=COCO)
     for nobody in ([], np.empty((0, 4)), np.empty((0, 4), np.float32)):
@@ -211,6 +234,75 @@ def test_a_network_in_training_is_put_into_evaluation_mode(spots: SpotNetwork, s
 def test_a_network_stays_on_its_device(monkeypatch: pytest.MonkeyPatch, spots: SpotNetwork) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert PoseEstimator(spots).device == torch.device("cpu")
+
+
+# ------------------------------------------------------------------------------------------------ optimised networks
+
+
+@pytest.fixture
+def emulator() -> Iterator[emulation.Library]:
+    library = emulated_ops.load()
+    library.configure(seed=0)
+    library.reset()
+    with use_backend("emulated"):
+        yield library
+    assert library.errors() == []
+
+
+def small_network() -> PoseNetwork:
+    """Of random weights that make every path matter, in float32."""
+    return load_recipe(PoseNetwork(LiteHRNet(Variant("small", (1, 1), (8, 16, 32))), 17), "w0").float()
+
+
+@pytest.mark.parametrize("flip_test", [False, True])
+def test_optimised_network_finds_the_same(flip_test: bool, emulator: emulation.Library, street: Array) -> None:
+    network = small_network()
+    optimised, plain = (
+        PoseEstimator(network, input_size=(48, 64), flip_test=flip_test, optimize=optimize)
+        for optimize in (True, False)
+    )
+    crops = torch.randn(2, 3, 64, 48)
+    found = optimised._heatmaps(crops)
+    assert all("::plan_" in launch["kernel"] for launch in emulator.launches())
+    emulator.reset()
+    expected = plain._heatmaps(crops)
+    assert not any("::plan_" in launch["kernel"] for launch in emulator.launches())
+    # The design's bound for float32.
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4 * expected.abs().max().item())
+    assert optimised(street, BOXES).keypoints.shape == (3, 17, 2)
+
+
+def test_estimator_follows_the_training_of_its_network(emulator: emulation.Library, street: Array) -> None:
+    network = small_network()
+    estimator = PoseEstimator(network, input_size=(32, 32))
+    before = estimator(street)
+    optimizer = torch.optim.SGD(network.parameters(), lr=1e-3)
+    with use_backend("reference"):
+        network.train()(torch.randn(2, 3, 32, 32)).sum().backward()
+        optimizer.step()
+    emulator.reset()
+    after = estimator(street)
+    assert all("::plan_" in launch["kernel"] for launch in emulator.launches())
+    with use_backend("reference"):
+        expected = PoseEstimator(network, input_size=(32, 32))(street)
+    np.testing.assert_allclose(after.scores, expected.scores, rtol=1e-4)
+    assert np.abs(after.scores - before.scores).max() > 1e-2 * np.abs(before.scores).max()
+
+
+def test_estimator_that_is_made_in_inference_mode(checkpoint: Path) -> None:
+    with torch.inference_mode():
+        estimator = PoseEstimator(checkpoint=checkpoint)
+    # Else writes to it would not be counted, and it could not be optimised.
+    assert not any(tensor.is_inference() for tensor in estimator.model.state_dict().values())
+
+
+def test_copies_of_an_estimator_have_networks_of_their_own(checkpoint: Path, street: Array) -> None:
+    estimator = PoseEstimator(checkpoint=checkpoint)
+    twin = pickle.loads(pickle.dumps(estimator))
+    np.testing.assert_array_equal(twin(street).scores, estimator(street).scores)
+    with torch.no_grad():
+        twin.model.keypoint_head.final_layer.bias.add_(1)
+    np.testing.assert_allclose(twin(street).scores, estimator(street).scores + 1, atol=1e-6)
 
 
 # ------------------------------------------------------------------------------------------- models and checkpoints

@@ -16,6 +16,9 @@ Indices = Sequence[int] | np.ndarray[Any, Any] | torch.Tensor
 def flip_back(heatmaps: torch.Tensor, flip_indices: Indices, *, shift: bool = False) -> torch.Tensor:
     """Turn the heat maps of a mirrored image into heat maps of the image itself.
 
+    Nothing is uploaded and nothing waits for the device, so that a CUDA graph can capture this, unless
+    ``flip_indices`` is a tensor on a device itself.
+
     Args:
         heatmaps: ``[N, K, h, w]`` of the mirrored image, on any device.
         flip_indices: ``[K]``, for each joint the joint that takes its place in a mirror
@@ -30,12 +33,14 @@ def flip_back(heatmaps: torch.Tensor, flip_indices: Indices, *, shift: bool = Fa
     Raises:
         InputError: if the shapes don't belong together.
     """
-    indices = torch.as_tensor(flip_indices, dtype=torch.long, device=heatmaps.device)
     if heatmaps.ndim != 4:
         raise InputError(f"heatmaps: expected shape [N, K, h, w], got {list(heatmaps.shape)}")
-    if indices.shape != (heatmaps.shape[1],):
-        raise InputError(f"flip_indices: expected {heatmaps.shape[1]} indices, one per channel, got {indices.numel()}")
-    flipped = heatmaps[:, indices].flip(-1)
+    if len(flip_indices) != heatmaps.shape[1]:
+        raise InputError(
+            f"flip_indices: expected {heatmaps.shape[1]} indices, one per channel, got {len(flip_indices)}"
+        )
+    channels = heatmaps.unbind(1)
+    flipped = torch.stack([channels[int(index)] for index in flip_indices], dim=1).flip(-1)
     if shift:
         flipped = torch.cat([flipped[..., :1], flipped[..., :-1]], dim=-1)
     return flipped

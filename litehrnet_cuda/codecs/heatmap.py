@@ -1,7 +1,8 @@
 """Key points to heat maps (the training target) and back (the prediction).
 
 Three coordinate systems: *image* pixels, *crop* pixels (the network's input, ``data/transforms.py`` maps to and
-from them) and *heat-map* pixels (usually a quarter of the crop). This module goes between the last two.
+from them) and *heat-map* pixels (usually a quarter of the crop). This module goes between the last two: to heat maps
+with NumPy, as a data set's workers do, and back with PyTorch, on the device that the network left them on.
 
 Sources: the target and the quarter offset are those of Simple Baselines (Xiao et al., 2018) as Lite-HRNet uses
 them; ``unbiased`` and ``dark`` are Distribution-Aware coordinate Representation (Zhang et al., CVPR 2020); ``udp``
@@ -10,10 +11,13 @@ is Unbiased Data Processing (Huang et al., CVPR 2020) with its variant of DARK.
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, get_args, overload
 
-import cv2
 import numpy as np
+import torch
+from torch import Tensor
 
 from litehrnet_cuda.errors import InputError
 
@@ -92,13 +96,25 @@ def encode_heatmaps(
     return heatmaps, weights
 
 
+@overload
 def decode_heatmaps(
-    heatmaps: Array,
+    heatmaps: Tensor, input_size: tuple[int, int], *, decoder: Decoder = ..., blur_kernel_size: int = ...
+) -> tuple[Tensor, Tensor]: ...
+
+
+@overload
+def decode_heatmaps(
+    heatmaps: Array, input_size: tuple[int, int], *, decoder: Decoder = ..., blur_kernel_size: int = ...
+) -> tuple[Array, Array]: ...
+
+
+def decode_heatmaps(
+    heatmaps: Tensor | Array,
     input_size: tuple[int, int],
     *,
     decoder: Decoder = "quarter",
     blur_kernel_size: int = 11,
-) -> tuple[Array, Array]:
+) -> tuple[Tensor, Tensor] | tuple[Array, Array]:
     """Find the highest pixel of every heat map and refine its position.
 
     * ``quarter``: a quarter of a pixel towards the higher neighbour along each axis, for peaks at least two pixels
@@ -111,55 +127,60 @@ def decode_heatmaps(
 
     A channel without a positive pixel has its joint at heat-map pixel (-1, -1), unrefined, and its maximum as
     score. A channel with a NaN or an infinity has its joint there too, with score 0, and disturbs no other channel.
+    Of equally high pixels the first counts, row by row.
+
+    Tensors stay on their device, and nothing waits for it: there is no transfer in either direction, and no shape
+    depends on values, so that decoding can be captured in a CUDA graph and compiled. No gradients pass.
 
     Args:
-        heatmaps: ``[N, K, h, w]``, any float type.
+        heatmaps: ``[N, K, h, w]``, any float type; a tensor on any device, or an array.
         input_size: (width, height) of the crop that the heat maps belong to.
         decoder: see above.
         blur_kernel_size: width in heat-map pixels, odd, of the blur before ``dark`` and ``udp`` (11 for sigma 2,
             17 for sigma 3).
 
     Returns:
-        keypoints ``[N, K, 2]`` float32 in crop pixels and scores ``[N, K]`` float32.
+        keypoints ``[N, K, 2]`` float32 in crop pixels and scores ``[N, K]`` float32: tensors on the same device if
+        ``heatmaps`` is a tensor, else arrays.
 
     Raises:
         InputError: for a shape, a decoder or a kernel size that cannot be used.
     """
-    maps = np.asarray(heatmaps, dtype=np.float32)
-    if maps.ndim != 4 or 0 in maps.shape[1:]:
-        raise InputError(f"heatmaps: expected shape [N, K, h, w] with K, h, w >= 1, got {list(maps.shape)}")
+    if not isinstance(heatmaps, Tensor):
+        writable = np.require(heatmaps, np.float32, ("C", "W"))  # PyTorch shares no other arrays without a warning
+        keypoints, scores = decode_heatmaps(
+            torch.from_numpy(writable), input_size, decoder=decoder, blur_kernel_size=blur_kernel_size
+        )
+        return keypoints.numpy(), scores.numpy()
+    if heatmaps.ndim != 4 or 0 in heatmaps.shape[1:]:
+        raise InputError(f"heatmaps: expected shape [N, K, h, w] with K, h, w >= 1, got {list(heatmaps.shape)}")
     if decoder not in DECODERS:
         raise InputError(f"decoder: expected one of {', '.join(DECODERS)}, got {decoder!r}")
     if blur_kernel_size < 1 or blur_kernel_size % 2 == 0:
         raise InputError(f"blur_kernel_size: expected a positive odd number, got {blur_kernel_size}")
-    persons, joints, height, width = maps.shape
-    maps = maps.reshape(-1, height, width)
+    persons, joints, height, width = heatmaps.shape
+    maps = heatmaps.detach().to(torch.float32).reshape(-1, height, width)
 
-    finite: Array = np.all(np.isfinite(maps), axis=(1, 2))
-    if not finite.all():
-        maps = np.where(finite[:, None, None], maps, np.float32(0))
-    highest = maps.reshape(len(maps), height * width).argmax(axis=1)
-    y, x = np.divmod(highest, width)
-    scores = maps[np.arange(len(maps)), y, x]
-    found = np.flatnonzero(scores > 0)
-
-    positions = np.full((len(maps), 2), -1, dtype=np.float32)
-    positions[found] = np.stack([x, y], axis=1)[found]
-    if len(found):
-        peaks = (maps[found], x[found], y[found])
-        if decoder == "dark":
-            positions[found] += _dark_offset(*peaks, blur_kernel_size)
-        elif decoder == "udp":
-            positions[found] += _udp_offset(*peaks, blur_kernel_size)
-        else:
-            positions[found] += _quarter_offset(*peaks, per_axis=decoder == "quarter_per_axis")
+    pixels = maps.flatten(1)
+    highest, index = pixels.max(dim=1)  # the first of equals, or a NaN
+    finite = highest * 0 == pixels.amin(dim=1) * 0  # of an infinity and a NaN this is NaN, which equals nothing
+    x, y = index % width, index // width
+    if decoder == "dark":
+        offset_x, offset_y = _dark_offset(maps, x, y, blur_kernel_size)
+    elif decoder == "udp":
+        offset_x, offset_y = _udp_offset(maps, x, y, blur_kernel_size)
+    else:
+        offset_x, offset_y = _quarter_offset(maps, x, y, per_axis=decoder == "quarter_per_axis")
+    found = finite & (highest > 0)
+    x, y = torch.where(found, x + offset_x, -1.0), torch.where(found, y + offset_y, -1.0)
 
     if decoder == "udp":
-        last = np.maximum(np.subtract((width, height), 1), 1)
-        positions = (positions / last * input_size).astype(np.float32)
+        x, y = x * input_size[0] / max(width - 1, 1), y * input_size[1] / max(height - 1, 1)
     else:
-        positions *= _stride(input_size, (width, height), udp=False)
-    return positions.reshape(persons, joints, 2), scores.reshape(persons, joints)
+        stride = _stride(input_size, (width, height), udp=False)
+        x, y = x * float(stride[0]), y * float(stride[1])
+    scores = torch.where(finite, highest, 0.0)
+    return torch.stack([x, y], dim=1).view(persons, joints, 2), scores.view(persons, joints)
 
 
 def _stride(input_size: tuple[int, int], heatmap_size: tuple[int, int], *, udp: bool) -> Array:
@@ -173,79 +194,105 @@ def _stride(input_size: tuple[int, int], heatmap_size: tuple[int, int], *, udp: 
     return np.asarray((np.array(input_size) - last) / (np.array(heatmap_size) - last), dtype=np.float32)
 
 
-def _quarter_offset(maps: Array, x: Array, y: Array, *, per_axis: bool) -> Array:
-    """``[M, 2]``: a quarter of a pixel towards the higher neighbour."""
-    count, height, width = maps.shape
-    every = np.arange(count)
-    left, right = np.maximum(x - 1, 0), np.minimum(x + 1, width - 1)
-    above, below = np.maximum(y - 1, 0), np.minimum(y + 1, height - 1)
-    slope_x = maps[every, y, right] - maps[every, y, left]
-    slope_y = maps[every, below, x] - maps[every, above, x]
+def _quarter_offset(maps: Tensor, x: Tensor, y: Tensor, *, per_axis: bool) -> tuple[Tensor, Tensor]:
+    """Along x and y, ``[M]`` each: a quarter of a pixel towards the higher neighbour."""
+    _, height, width = maps.shape
+    around = _windows(maps, x, y, radius=1)
+    slope_x, slope_y = around[:, 1, 2] - around[:, 1, 0], around[:, 2, 1] - around[:, 0, 1]
     inside_x, inside_y = (x > 1) & (x < width - 1), (y > 1) & (y < height - 1)
     if per_axis:
         moves_x, moves_y = inside_x & (y > 0), inside_y & (x > 0)
     else:
         moves_x = moves_y = inside_x & inside_y
-    towards = np.stack([np.sign(slope_x) * moves_x, np.sign(slope_y) * moves_y], axis=1)
-    return np.asarray(0.25 * towards, dtype=np.float32)
+    return 0.25 * torch.sign(slope_x) * moves_x, 0.25 * torch.sign(slope_y) * moves_y
 
 
-def _dark_offset(maps: Array, x: Array, y: Array, kernel_size: int) -> Array:
-    """``[M, 2]``: the Newton step from the peak of the log heat map with five-point derivatives (DARK, equation 8)."""
-    count, height, width = maps.shape
-    inside = np.flatnonzero((x > 1) & (x < width - 2) & (y > 1) & (y < height - 2))
-    offset = np.zeros((count, 2), dtype=np.float32)
-    if not len(inside):
-        return offset
-    x, y = x[inside], y[inside]
-    log_maps = np.log(np.maximum(_blur(maps[inside], kernel_size), np.float32(1e-10)))
-
-    def at(dx: int, dy: int) -> Array:
-        return np.asarray(log_maps[np.arange(len(inside)), y + dy, x + dx], dtype=np.float64)
-
+def _dark_offset(maps: Tensor, x: Tensor, y: Tensor, kernel_size: int) -> tuple[Tensor, Tensor]:
+    """Along x and y, ``[M]`` each: the Newton step with five-point derivatives (DARK, equation 8); 0 near borders."""
+    _, height, width = maps.shape
+    at = _relative_to_peak(torch.log(_windows(_blur(maps, kernel_size), x, y, radius=2).clamp(min=1e-10)))
     dx, dy = 0.5 * (at(1, 0) - at(-1, 0)), 0.5 * (at(0, 1) - at(0, -1))
-    dxx = 0.25 * (at(2, 0) - 2 * at(0, 0) + at(-2, 0))
-    dyy = 0.25 * (at(0, 2) - 2 * at(0, 0) + at(0, -2))
+    dxx, dyy = 0.25 * (at(2, 0) + at(-2, 0)), 0.25 * (at(0, 2) + at(0, -2))
     dxy = 0.25 * (at(1, 1) - at(-1, 1) - at(1, -1) + at(-1, -1))
     determinant = dxx * dyy - dxy**2
-    solvable = determinant != 0
-    determinant[~solvable] = 1
-    step = np.stack([dxy * dy - dyy * dx, dxy * dx - dxx * dy], axis=1) / determinant[:, None]
-    offset[inside] = np.where(solvable[:, None], step, 0)
-    return offset
+    moves = (x > 1) & (x < width - 2) & (y > 1) & (y < height - 2) & (determinant != 0)
+    step_x, step_y = (dxy * dy - dyy * dx) / determinant, (dxy * dx - dxx * dy) / determinant
+    return torch.where(moves, step_x, 0.0), torch.where(moves, step_y, 0.0)
 
 
-def _udp_offset(maps: Array, x: Array, y: Array, kernel_size: int) -> Array:
-    """``[M, 2]``: the Newton step with three-point derivatives; border pixels are repeated outwards (UDP)."""
-    log_maps = np.log(np.clip(_blur(maps, kernel_size), 1e-3, 50))
-    log_maps = np.pad(log_maps, ((0, 0), (1, 1), (1, 1)), mode="edge")
-
-    def at(dx: int, dy: int) -> Array:
-        return np.asarray(log_maps[np.arange(len(maps)), y + 1 + dy, x + 1 + dx], dtype=np.float64)
-
-    centre, right, left, below, above = at(0, 0), at(1, 0), at(-1, 0), at(0, 1), at(0, -1)
+def _udp_offset(maps: Tensor, x: Tensor, y: Tensor, kernel_size: int) -> tuple[Tensor, Tensor]:
+    """Along x and y, ``[M]`` each: the Newton step with three-point derivatives (UDP); border pixels repeat."""
+    at = _relative_to_peak(torch.log(_windows(_blur(maps, kernel_size), x, y, radius=1).clamp(1e-3, 50)))
+    right, left, below, above = at(1, 0), at(-1, 0), at(0, 1), at(0, -1)
     # The epsilon keeps a flat neighbourhood solvable, and then without a step.
-    epsilon = np.finfo(np.float32).eps
+    epsilon = torch.finfo(torch.float32).eps
     dx, dy = 0.5 * (right - left), 0.5 * (below - above)
-    dxx, dyy = right - 2 * centre + left + epsilon, below - 2 * centre + above + epsilon
-    dxy = 0.5 * (at(1, 1) - right - below + 2 * centre - left - above + at(-1, -1))
+    dxx, dyy = right + left + epsilon, below + above + epsilon
+    dxy = 0.5 * (at(1, 1) - right - below - left - above + at(-1, -1))
     determinant = dxx * dyy - dxy**2
-    determinant[determinant == 0] = epsilon
-    step = np.stack([dxy * dy - dyy * dx, dxy * dx - dxx * dy], axis=1) / determinant[:, None]
-    return np.asarray(step, dtype=np.float32)
+    determinant = torch.where(determinant == 0, epsilon, determinant)
+    return (dxy * dy - dyy * dx) / determinant, (dxy * dx - dxx * dy) / determinant
 
 
-def _blur(maps: Array, kernel_size: int) -> Array:
+def _relative_to_peak(windows: Tensor) -> Callable[[int, int], Tensor]:
+    """``at(dx, dy)``: how much higher than the peak its neighbour at (dx, dy) is, ``[M]``.
+
+    Neighbours are nearly as high, so these differences are exact or nearly so, and so are derivatives made of them.
+    """
+    middle = windows.shape[1] // 2
+    differences = windows - windows[:, middle, None, middle, None]
+    return lambda dx, dy: differences[:, middle + dy, middle + dx]
+
+
+def _windows(maps: Tensor, x: Tensor, y: Tensor, radius: int) -> Tensor:
+    """The squares around pixels (x, y) of ``[M, h, w]``, ``[M, 2 radius + 1, 2 radius + 1]``; border pixels repeat."""
+    _, height, width = maps.shape
+    reach = torch.arange(-radius, radius + 1, device=maps.device)
+    rows, columns = (y[:, None] + reach).clamp(0, height - 1), (x[:, None] + reach).clamp(0, width - 1)
+    indices = rows[:, :, None] * width + columns[:, None, :]
+    return maps.flatten(1).gather(1, indices.flatten(1)).view_as(indices)
+
+
+def _blur(maps: Tensor, kernel_size: int) -> Tensor:
     """Gaussian blur of ``[M, h, w]`` with zeros outside; every map keeps its maximum.
 
-    All maps lie below each other in one picture, with rows of zeros between them, so that OpenCV is called once.
+    Sums of shifted maps rather than a convolution, because then the weights are mere numbers, which need no upload,
+    no TF32 comes in, and a map's result is the same bits whatever maps are beside it.
     """
-    count, height, width = maps.shape
-    gap = kernel_size // 2
-    stacked = np.zeros((count, height + gap, width), dtype=np.float32)
-    stacked[:, :height] = maps
-    picture = stacked.reshape(count * (height + gap), width)
-    blurred = cv2.GaussianBlur(picture, (kernel_size, kernel_size), 0, borderType=cv2.BORDER_CONSTANT)
-    blurred = np.asarray(blurred).reshape(stacked.shape)[:, :height]
-    before, after = maps.max(axis=(1, 2), keepdims=True), blurred.max(axis=(1, 2), keepdims=True)
-    return np.asarray(blurred * np.divide(before, after, out=np.ones_like(before), where=after != 0))
+    weights = gaussian_weights(kernel_size)
+    blurred = _blur_along(1, _blur_along(2, maps, weights), weights)
+    before, after = maps.amax(dim=(1, 2), keepdim=True), blurred.amax(dim=(1, 2), keepdim=True)
+    return blurred * torch.where(after != 0, before / after, 1.0)
+
+
+def _blur_along(axis: int, maps: Tensor, weights: Sequence[float]) -> Tensor:
+    size = maps.shape[axis]
+    blurred = maps * weights[0]
+    for distance, weight in enumerate(weights[1:size], start=1):
+        rest = size - distance
+        blurred.narrow(axis, distance, rest).add_(maps.narrow(axis, 0, rest), alpha=weight)
+        blurred.narrow(axis, 0, rest).add_(maps.narrow(axis, distance, rest), alpha=weight)
+    return blurred
+
+
+def gaussian_weights(kernel_size: int) -> list[float]:
+    """Weights of OpenCV's ``getGaussianKernel(kernel_size, 0)`` at distances 0, 1, ... from the middle.
+
+    Up to nine they are rounded to binary fractions there; beyond, the standard deviation goes with the size.
+    """
+    if kernel_size in _SMALL_KERNELS:
+        return _SMALL_KERNELS[kernel_size]
+    radius = kernel_size // 2
+    sigma = 0.3 * (radius - 1) + 0.8
+    heights = [math.exp(-(distance**2) / (2 * sigma**2)) for distance in range(radius + 1)]
+    total = heights[0] + 2 * sum(heights[1:])
+    return [height / total for height in heights]
+
+
+_SMALL_KERNELS = {
+    1: [1.0],
+    3: [1 / 2, 1 / 4],
+    5: [6 / 16, 4 / 16, 1 / 16],
+    7: [18 / 64, 14 / 64, 7 / 64, 2 / 64],
+    9: [60 / 256, 51 / 256, 30 / 256, 13 / 256, 4 / 256],
+}

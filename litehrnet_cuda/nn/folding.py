@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from litehrnet_cuda.nn.changes import ModuleState
+
 Pair = tuple[Tensor, Tensor]  # weight and bias
-# The dictionary that holds a tensor, its name there, the tensor, its address and its count of writes.
-Source = tuple[Mapping[str, Tensor | None], str, Tensor, int, object]
 
 
 def fold_batch_norm(module: Any) -> tuple[Tensor, Tensor]:
@@ -97,35 +97,33 @@ class BlockWeights(NamedTuple):
 class FoldedCache:
     """A block's folded weights, folded again only when one of its parameters or buffers has changed.
 
-    A change is another tensor in the place of one (``load_state_dict(assign=True)``, ``to`` another device or dtype),
-    or one written to in place (an optimizer's step, ``load_state_dict``), which PyTorch counts in ``_version``. Writes
-    through ``.data`` are not counted: whoever makes them calls ``train()`` or ``eval()`` after it, which marks the
-    weights as stale.
+    :class:`~litehrnet_cuda.nn.changes.ModuleState` says what a change is. It misses writes through ``.data``: whoever
+    makes them calls ``train()`` or ``eval()`` after it, which marks the weights as stale.
 
     New values are written into the old tensors where they fit, so that a CUDA graph that has captured these goes on to
     read what is current. While a graph is being captured nothing is stored: what is computed then has no value yet.
     """
 
     def __init__(self) -> None:
-        self._state: tuple[BlockWeights, list[Source]] | None = None
+        self._state: tuple[BlockWeights, ModuleState] | None = None
         self._stale = False
 
     def get(self, module: nn.Module, fold: Callable[[], BlockWeights]) -> BlockWeights:
         """What ``fold()`` makes of the current tensors of a module."""
         state = self._state
-        if state is not None and not self._stale and _are_current(state[1]):
+        if state is not None and not self._stale and state[1].is_current():
             return state[0]
         with torch.no_grad():
             weights = fold()
         if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
             return weights
-        sources = _sources(module)
-        if not sources:  # a replica of DataParallel, whose parameters are no parameters
+        current = ModuleState(module)
+        if not current.tensors:  # a replica of DataParallel, whose parameters are no parameters
             return weights
         if state is not None and state[0].fits(weights):
             state[0].copy_(weights)
             weights = state[0]
-        self._state, self._stale = (weights, sources), False
+        self._state, self._stale = (weights, current), False
         return weights
 
     def mark_stale(self) -> None:
@@ -134,25 +132,3 @@ class FoldedCache:
 
     def __reduce__(self) -> tuple[type[FoldedCache], tuple[()]]:
         return FoldedCache, ()  # a copy of the module has tensors of its own
-
-
-def _sources(module: nn.Module) -> list[Source]:
-    return [
-        (tensors, name, tensor, tensor.data_ptr(), _version(tensor))
-        for part in module.modules()
-        for tensors in (part._parameters, part._buffers)
-        for name, tensor in tensors.items()
-        if tensor is not None
-    ]
-
-
-def _are_current(sources: list[Source]) -> bool:
-    return all(
-        tensors.get(name) is tensor and tensor.data_ptr() == pointer and _version(tensor) == version
-        for tensors, name, tensor, pointer, version in sources
-    )
-
-
-def _version(tensor: Tensor) -> object:
-    """Equal while a tensor is not written to; for an inference tensor, which has no count, never."""
-    return object() if tensor.is_inference() else tensor._version

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from litehrnet_cuda.codecs.flip import average_flipped, flip_back
 from litehrnet_cuda.errors import InputError
@@ -38,6 +39,20 @@ def test_shift_is_on_when_averaging():
     maps, mirrored = torch.rand(2, 1, 17, 8, 6)
     expected = (maps + flip_back(mirrored, COCO.flip_indices, shift=True)) / 2
     assert torch.equal(average_flipped(maps, mirrored, COCO.flip_indices), expected)
+
+
+@pytest.mark.parametrize("as_type", [np.asarray, list, tuple, torch.tensor])
+def test_indices_of_any_kind(as_type):
+    maps = torch.rand(2, 17, 8, 6)
+    indices = COCO.flip_indices
+    assert torch.equal(flip_back(maps, as_type(indices)), maps[:, torch.from_numpy(indices)].flip(-1))
+
+
+def test_nothing_is_uploaded():
+    # On the device `meta`, as decoding is tested: a constant or another device in the trace would be an upload.
+    maps = torch.empty(2, 17, 8, 6, device="meta")
+    nodes = make_fx(lambda a, b: average_flipped(a, b, COCO.flip_indices))(maps, maps).graph.nodes
+    assert [node for node in nodes if node.op == "get_attr" or "device" in node.kwargs] == []
 
 
 def test_says_what_is_wrong():

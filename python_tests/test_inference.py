@@ -1,0 +1,478 @@
+"""Optimised networks compute what their models compute, as plans where they can, and say how.
+
+Most tests run plans by the plain executor in place of the native one, which is quick and which threads may share; those
+with the emulator run the kernels.
+"""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import emulated_ops
+import plain_executor
+import pytest
+import torch
+from official_reference import relative_error
+from plain_executor import Executor
+from plan_cases import UNUSUAL, backbone_of, pose_network
+from torch import Tensor, nn
+
+from litehrnet_cuda import InputError, inference, optimize_for_inference
+from litehrnet_cuda.backends import use_backend
+from litehrnet_cuda.inference import Execution, LiveNetwork
+from litehrnet_cuda.models.litehrnet import LiteHRNet, PoseNetwork, Variant
+from litehrnet_cuda.plan import executor
+from litehrnet_cuda.plan.graphs import GraphCache
+
+# Of max|output|: eager fp32 is within 1.2e-6 of fp64, and plan/test_reference.py says what may be added to that.
+TOLERANCE = {torch.float32: 6e-6, torch.float64: 1e-14, torch.float16: 1e-2}
+SMALL = Variant("small", (1, 1), (8, 16, 32))
+
+
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch) -> Executor:
+    """A backend that runs plans on the CPU."""
+    return plain_executor.install(monkeypatch)
+
+
+@pytest.fixture
+def emulator() -> Iterator[Any]:
+    library = emulated_ops.load()
+    library.configure(seed=0)
+    library.reset()
+    with use_backend("emulated"):
+        yield library
+    assert library.errors() == []
+
+
+def small(seed: int = 0, dtype: torch.dtype = torch.float32) -> PoseNetwork:
+    """Batch norms as random as weights, in training mode."""
+    model = copy.deepcopy(pose_network(SMALL)).to(dtype).train()
+    with torch.no_grad():
+        model.keypoint_head.final_layer.weight.mul_(1 + seed)
+    return model
+
+
+def images(batch: int = 2, size: tuple[int, int] = (33, 50), seed: int = 0) -> Tensor:
+    return torch.randn(batch, 3, *size, generator=torch.Generator().manual_seed(seed))
+
+
+def truth(model: nn.Module, x: Tensor) -> Any:
+    """What a model returns in evaluation mode, in fp64 and plain PyTorch."""
+    with torch.no_grad(), use_backend("reference"):
+        return copy.deepcopy(model).double().eval()(x.double())
+
+
+def assert_right(found: Tensor, model: nn.Module, x: Tensor, dtype: torch.dtype = torch.float32) -> None:
+    assert found.dtype == dtype
+    assert relative_error(found, truth(model, x.to(dtype))) < TOLERANCE[dtype]
+
+
+# --------------------------------------------------------------------------------------------------- what it computes
+
+
+def test_emulated_kernels_run_the_published_network_in_65_launches(emulator: Any) -> None:
+    model = pose_network("litehrnet_18")
+    fast = optimize_for_inference(model, dtype=torch.float32)
+    x = images(1, (48, 32))
+    assert fast.backend_for(x) == Execution("emulated", True)
+    before = len(emulator.launches())
+    assert_right(fast(x), model, x)
+    assert len(emulator.launches()) == before + 65
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16], ids=str)
+@pytest.mark.parametrize("options", [{"branches": "all"}, {"branches": "all", "with_head": False}, {}], ids=str)
+def test_emulated_kernels_run_backbones(options: dict[str, Any], dtype: torch.dtype, emulator: Any) -> None:
+    model = backbone_of(SMALL, **options)
+    fast = optimize_for_inference(model, dtype=dtype)
+    x = images(2, (33, 50)).to(dtype)
+    assert fast.backend_for(x).is_planned
+    found, expected = fast(x), truth(model, x)
+    if not options:
+        found, expected = [found], [expected]
+    assert isinstance(found, list)
+    assert len(found) == len(expected)
+    for y, one in zip(found, expected, strict=True):
+        assert relative_error(y, one) < TOLERANCE[dtype]
+
+
+def test_what_kernels_refuse_the_model_does(emulator: Any) -> None:
+    model = pose_network(UNUSUAL[-1])
+    assert model.variant.name == "five_branches"
+    fast = optimize_for_inference(model, dtype=torch.float32)
+    x = images(1, (64, 64))
+    how = fast.backend_for(x)
+    assert (how.backend, how.is_planned) == ("emulated", False)
+    assert "could not be started" in how.reason
+    assert_right(fast(x), model, x)
+
+
+@pytest.mark.parametrize("name", ["litehrnet_30", "wider_naive_litehrnet_18"])
+def test_the_other_published_networks_are_planned(name: str, plain: Executor) -> None:
+    model = pose_network(name)
+    fast = optimize_for_inference(model)
+    x = images(1, (33, 50)).double()
+    assert_right(fast(x), model, x, torch.float64)
+    assert plain.batches == [1, 1]  # the first one to try
+
+
+def test_without_a_native_executor_the_model_is_run() -> None:
+    model = small()
+    fast = optimize_for_inference(model)
+    how = fast.backend_for(images())
+    assert how == Execution("reference", False, "plain PyTorch is what runs on cpu here")
+    assert str(how) == "reference, module by module: plain PyTorch is what runs on cpu here"
+    assert_right(fast(images()), model, images())
+
+
+def test_plain_pytorch_can_be_asked_for(emulator: Any) -> None:
+    fast = optimize_for_inference(small())
+    with use_backend("reference"):
+        assert not fast.backend_for(images()).is_planned
+        fast(images())
+    assert emulator.launches() == []
+
+
+# ------------------------------------------------------------------------------------------------ sizes, types, modes
+
+
+def test_a_size_is_planned_once_for_all_batches(plain: Executor) -> None:
+    model = small()
+    fast = optimize_for_inference(model)
+    for batch, size in ((2, (33, 50)), (1, (33, 50)), (3, (33, 50)), (1, (40, 32)), (2, (33, 50))):
+        x = images(batch, size)
+        assert_right(fast(x), model, x)
+    assert plain.made == [(33, 50), (40, 32)]
+    assert plain.batches == [1, 2, 1, 3, 1, 1, 2]
+    assert str(fast.backend_for(x)) == "plain, planned"
+
+
+def test_plans_are_few(plain: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inference, "MAX_PROGRAMS", 2)
+    fast = optimize_for_inference(small())
+    for width in (32, 33, 32, 34, 32, 33):
+        fast(images(1, (32, width)))
+    assert [width for _, width in plain.made] == [32, 33, 34, 33]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64], ids=str)
+def test_images_are_converted_to_the_networks_type(dtype: torch.dtype, plain: Executor) -> None:
+    model = small()
+    fast = optimize_for_inference(model)
+    assert fast.dtype == torch.float32
+    x = images().to(dtype)
+    assert_right(fast(x), model, x.float())
+    assert_right(optimize_for_inference(model, dtype=dtype)(images()), model, images(), dtype)
+
+
+def test_other_types_without_a_plan() -> None:
+    model = small()
+    fast = optimize_for_inference(model, dtype=torch.float64)
+    assert_right(fast(images()), model, images(), torch.float64)
+    assert next(fast._model.parameters()).dtype == torch.float32  # which plans round from, once
+
+
+def test_images_that_are_not_contiguous(plain: Executor) -> None:
+    model = small()
+    x = images().to(memory_format=torch.channels_last)
+    assert_right(optimize_for_inference(model)(x), model, x)
+
+
+def test_nobody_is_an_empty_result(plain: Executor) -> None:
+    assert optimize_for_inference(small())(images(0)).shape == (0, 5, 9, 13)
+
+
+@pytest.mark.parametrize("planned", [False, True])
+def test_results_are_ordinary_tensors_without_gradients(planned: bool, request: pytest.FixtureRequest) -> None:
+    if planned:
+        request.getfixturevalue("plain")
+    fast = optimize_for_inference(small())
+    with torch.inference_mode():
+        inside = fast(images())
+    for x in (images(), images().requires_grad_()):
+        y = fast(x)
+        assert not y.requires_grad
+        assert not y.is_inference()
+        assert torch.equal(y, inside)
+        y.requires_grad_()
+        (y * 2).sum().backward()  # may be the start of something
+
+
+def test_results_may_be_held(plain: Executor) -> None:
+    fast = optimize_for_inference(small())
+    first, second = fast(images(seed=0)), fast(images(seed=1))
+    assert torch.equal(first, fast(images(seed=0)))
+    assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize("planned", [False, True])
+def test_the_model_is_copied_and_left_alone(planned: bool, request: pytest.FixtureRequest) -> None:
+    if planned:
+        request.getfixturevalue("plain")
+    model = small()
+    untouched = copy.deepcopy(model)
+    fast = optimize_for_inference(model)
+    fast(images())
+    assert all(part.training for part in model.modules())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    after, before = model.state_dict(), untouched.state_dict()
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    with torch.no_grad():
+        for tensor in model.state_dict().values():
+            tensor.zero_()
+    for size in ((33, 50), (32, 32)):  # one that was planned before, and one that was not
+        x = images(1, size)
+        assert_right(fast(x), untouched, x)
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, copy.copy, lambda fast: pickle.loads(pickle.dumps(fast))])
+def test_copies_compute_the_same(duplicate: Callable[[Any], Any], plain: Executor) -> None:
+    fast = optimize_for_inference(small(), dtype=torch.float64, max_graphs=3)
+    expected = fast(images())
+    twin = duplicate(fast)
+    assert torch.equal(twin(images()), expected)
+    assert repr(twin) == repr(fast) == "OptimizedNetwork(PoseNetwork, dtype=torch.float64, max_graphs=3)"
+    assert len(plain.made) == 2
+
+
+def test_threads_make_one_plan(plain: Executor) -> None:
+    model = small()
+    fast = optimize_for_inference(model)
+    start = threading.Barrier(4)
+    found: dict[int, Tensor] = {}
+
+    def work(seed: int) -> None:
+        start.wait()
+        found[seed] = fast(images(seed=seed))
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for seed in range(4):
+        assert_right(found[seed], model, images(seed=seed))
+    assert len(plain.made) == 1
+
+
+def test_graphs_run_the_plans_of_all_sizes(plain: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
+    class HostGraph:
+        def __init__(self, function: Any, x: Tensor) -> None:
+            self.function = function
+            self.input = x.clone()
+
+        def replay(self, x: Tensor) -> list[Tensor]:
+            self.input.copy_(x)
+            result: list[Tensor] = self.function(self.input)
+            return result
+
+        def wait(self) -> None:
+            pass
+
+    def make_cache(capacity: int) -> GraphCache:
+        return GraphCache(capacity, record=HostGraph, stream_of=lambda x: 0)
+
+    monkeypatch.setattr(inference, "GraphCache", make_cache)
+    monkeypatch.setattr(inference, "MAX_PROGRAMS", 1)  # a graph outlives its program's place
+    model = small()
+    fast = optimize_for_inference(model, max_graphs=4)
+    for seed in range(3):
+        for size in ((33, 50), (32, 32)):
+            x = images(2, size, seed)
+            assert_right(fast(x), model, x)
+    assert fast._graphs is not None
+    assert len(fast._graphs) == 4
+    fast(images(0))
+    assert len(fast._graphs) == 4
+    assert optimize_for_inference(model, cuda_graphs=False)._graphs is None
+
+
+# --------------------------------------------------------------------------------------------------- what it declines
+
+
+def test_parts_of_the_users_own_are_run(plain: Executor) -> None:
+    model = small()
+    model.backbone.stem.conv1.activate = nn.GELU()
+    fast = optimize_for_inference(model)
+    assert "backbone.stem.conv1.activate" in fast.backend_for(images()).reason
+    assert_right(fast(images()), model, images())
+    assert plain.made == []
+
+
+def test_hooks_see_what_passes(plain: Executor) -> None:
+    model = small()
+    seen: list[torch.Size] = []
+    model.backbone.register_forward_hook(lambda module, args, y: seen.append(y.shape))
+    fast = optimize_for_inference(model)
+    assert fast.backend_for(images()).reason == "backbone: expected no hook, got one"
+    fast(images())
+    assert seen == [(2, 8, 9, 13)]
+
+
+def test_hooks_on_all_modules_see_what_passes(plain: Executor) -> None:
+    fast = optimize_for_inference(small())
+    fast(images())
+    seen: list[nn.Module] = []
+    handle = nn.modules.module.register_module_forward_hook(lambda module, args, y: seen.append(module))
+    try:
+        fast(images())
+    finally:
+        handle.remove()
+    assert len(seen) > 100
+    assert fast.backend_for(images()).is_planned
+
+
+class Doubled(PoseNetwork):
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
+def test_derived_classes_are_run(plain: Executor) -> None:
+    model = small()
+    model.__class__ = Doubled
+    assert_right(optimize_for_inference(model)(images()), model, images())
+    assert plain.made == []
+
+
+@pytest.mark.parametrize("x", [torch.zeros(2, 4, 64, 64), torch.zeros(2, 3, 31, 64), torch.zeros(3, 64, 64)])
+@pytest.mark.parametrize("planned", [False, True])
+def test_images_of_other_shapes_are_refused_as_by_the_model(
+    x: Tensor, planned: bool, request: pytest.FixtureRequest
+) -> None:
+    if planned:
+        request.getfixturevalue("plain")
+    with pytest.raises(InputError, match=r"LiteHRNet: expected images of shape \[N, 3, H, W\]"):
+        optimize_for_inference(small())(x)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: optimize_for_inference(nn.ReLU()), "expected a LiteHRNet or a PoseNetwork .*, got ReLU"),  # type: ignore[arg-type]
+        (lambda: optimize_for_inference(nn.DataParallel(small())), "without a wrapper around it.*, got DataParallel"),  # type: ignore[arg-type]
+        (lambda: optimize_for_inference(small(), persistent=True), "no backend has such a kernel yet"),
+        (lambda: optimize_for_inference(small(), dtype=torch.int8), "dtype: expected float16, .*, got torch.int8"),
+        (lambda: optimize_for_inference(small(), max_graphs=-1), "max_graphs: expected 0 or more, got -1"),
+        (lambda: optimize_for_inference(small())(images().byte()), "floating-point type, got torch.uint8"),
+    ],
+)
+def test_what_cannot_be_used_is_said(call: Callable[[], Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        call()
+
+
+def test_other_errors_of_the_first_run_are_the_callers(plain: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
+    fast = optimize_for_inference(small())
+
+    def fail(program: Any, x: Tensor) -> list[Tensor]:
+        raise RuntimeError("CUDA out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(executor, "run_program", fail)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            fast(images())
+    assert fast.backend_for(images()).is_planned
+
+
+# ------------------------------------------------------------------------------------------- networks that may change
+
+
+def train_a_step(model: PoseNetwork) -> None:
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model.train()(images()).sum().backward()
+    optimizer.step()
+
+
+CHANGES: dict[str, Callable[[PoseNetwork], Any]] = {
+    "write": lambda model: model.keypoint_head.final_layer.bias.detach().add_(1),
+    "step": train_a_step,
+    "load": lambda model: model.load_state_dict(small(1).state_dict()),
+    "assign": lambda model: model.load_state_dict(small(1).state_dict(), assign=True),
+    "part": lambda model: setattr(model.keypoint_head, "final_layer", small(1).keypoint_head.final_layer),
+    "data in training": lambda model: model.train().keypoint_head.final_layer.weight.data.mul_(2),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize("planned", [False, True])
+def test_a_live_network_is_what_it_is_now(name: str, planned: bool, request: pytest.FixtureRequest) -> None:
+    runner = request.getfixturevalue("plain") if planned else None
+    model = small()
+    live = LiveNetwork(model)
+    before = live(images())
+    assert_right(before, model, images())
+    assert_right(live(images()), model, images())
+    CHANGES[name](model)
+    after = live(images())
+    assert_right(after, model, images())
+    assert relative_error(after, before) > 1e-3
+    assert not any(part.training for part in model.modules())
+    assert_right(live(images()), model, images())
+    if runner:
+        assert len(runner.made) == 2
+        assert live.backend_for(images()).is_planned
+
+
+def test_a_live_network_of_another_type(plain: Executor) -> None:
+    model = small()
+    live = LiveNetwork(model)
+    live(images())
+    model.double()
+    assert_right(live(images()), model, images(), torch.float64)
+
+
+def test_a_live_network_with_a_hook_for_some_time(plain: Executor) -> None:
+    model = small()
+    live = LiveNetwork(model)
+    expected = live(images())
+    seen: list[torch.Size] = []
+    handle = model.backbone.register_forward_hook(lambda module, args, y: seen.append(y.shape))
+    live(images())
+    assert len(seen) == 1
+    assert not live.backend_for(images()).is_planned
+    handle.remove()
+    assert torch.equal(live(images()), expected)
+    assert len(seen) == 1
+    assert live.backend_for(images()).is_planned
+
+
+def test_a_live_network_itself_is_run_where_there_is_no_plan() -> None:
+    class Remembering(PoseNetwork):
+        calls = 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls += 1
+            assert not any(part.training for part in self.modules())
+            return super().forward(x)
+
+    model = Remembering(LiteHRNet(SMALL), 5)
+    live = LiveNetwork(model)
+    live(images())
+    model.backbone.stem.train()  # a part only
+    live(images())
+    assert model.calls == 2
+
+
+def test_a_live_network_of_inference_tensors_is_run_itself(plain: Executor) -> None:
+    with torch.inference_mode():
+        model = PoseNetwork(LiteHRNet(SMALL), 5).eval()
+        live = LiveNetwork(model)
+        before = live(images())
+        assert "made in inference mode" in live.backend_for(images()).reason
+        model.keypoint_head.final_layer.bias.add_(1)
+        torch.testing.assert_close(live(images()), before + 1)
+    assert plain.made == []
+
+
+def test_a_live_network_need_not_be_optimised(plain: Executor) -> None:
+    live = LiveNetwork(small(), unplanned="nobody wants it")
+    assert live.backend_for(images()) == Execution("plain", False, "nobody wants it")
+    twin = pickle.loads(pickle.dumps(live))
+    assert twin.backend_for(images()).reason == "nobody wants it"
+    assert torch.equal(twin(images()), live(images()))
+    assert plain.made == []
