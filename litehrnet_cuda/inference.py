@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -21,6 +22,10 @@ from litehrnet_cuda.plan.graphs import Function, GraphCache, is_recorded
 from litehrnet_cuda.plan.packing import ACCUMULATE
 from litehrnet_cuda.plan.recently_used import RecentlyUsed
 from litehrnet_cuda.plan.structure import unusual_part
+
+# What takes a network's place: gets the network, as a function from images to its outputs, and the images. Equal ones
+# are the same, so it is hashable; on a GPU it is recorded together with the network.
+Around = Callable[[Function, Tensor], list[Tensor]]
 
 MAX_GRAPHS = 8
 MAX_PROGRAMS = 16  # a few megabytes each: a network's weights, and tables
@@ -91,6 +96,13 @@ class _Program:
     is_made: bool = False
     function: Function | None = None
     refusal: str = ""
+    surrounded: dict[Around, Function] = field(default_factory=dict)
+
+    def function_around(self, around: Around | None) -> Function | None:
+        """The network's function, or that with what takes its place: the same object for equal ones."""
+        if around is None or self.function is None:
+            return self.function
+        return self.surrounded.setdefault(around, functools.partial(around, self.function))
 
 
 class OptimizedNetwork:
@@ -135,20 +147,27 @@ class OptimizedNetwork:
         self._graphs = GraphCache(max_graphs) if max_graphs else None
 
     @torch.no_grad()
-    def __call__(self, images: Tensor) -> Any:
+    def __call__(self, images: Tensor, around: Around | None = None) -> Any:
         """Runs the network.
+
+        Args:
+            images: ``[N, C, H, W]``.
+            around: what to run in its place, which calls it, for example to mirror images before and to decode heat
+                maps after. The result is then the list that it returns.
 
         Raises:
             InputError: for images of another shape than the model takes, or of integers.
         """
         if not images.is_floating_point():
             raise InputError(f"images: expected normalised ones of a floating-point type, got {images.dtype}")
-        function = self._program_for(images).function
+        function = self._program_for(images).function_around(around)
         if function is None:
-            return self._run_model(images)
+            return self._run_model(images, around)
         images = images.to(self.dtype).contiguous()
         graphs = self._graphs if len(images) else None  # nothing is launched for no images
         outputs = function(images) if graphs is None else graphs.run(function, images)
+        if around is not None:
+            return outputs
         return outputs if getattr(self._model, "branches", "top") == "all" else outputs[0]
 
     def backend_for(self, images: Tensor) -> Execution:
@@ -156,11 +175,12 @@ class OptimizedNetwork:
         program = self._program_for(images)
         return Execution(select_backend(images.device.type), program.function is not None, program.refusal)
 
-    def _run_model(self, images: Tensor) -> Any:
+    def _run_model(self, images: Tensor, around: Around | None) -> Any:
         model = self._model_on(images.device)
         if any(part.training for part in model.modules()):
             model.eval()
-        return model(images.to(self.dtype))
+        images = images.to(self.dtype)
+        return model(images) if around is None else around(lambda x: as_list(model(x)), images)
 
     def _model_on(self, device: torch.device) -> nn.Module:
         """The model, or for images on another device and a dtype that isn't the model's, a copy."""
@@ -222,6 +242,11 @@ class OptimizedNetwork:
         return make, (self._model,)
 
 
+def as_list(outputs: Tensor | Sequence[Tensor]) -> list[Tensor]:
+    """What a network returns, as a list."""
+    return [outputs] if isinstance(outputs, Tensor) else list(outputs)
+
+
 def _program_function(plan: Plan, device: torch.device) -> Function:
     """What runs a plan on a device."""
     # The executor loads the native library, which plain PyTorch does without.
@@ -257,9 +282,9 @@ class LiveNetwork:
         self._unplanned = unplanned
         self._present: tuple[ModuleState, OptimizedNetwork] | None = None
 
-    def __call__(self, images: Tensor) -> Any:
+    def __call__(self, images: Tensor, around: Around | None = None) -> Any:
         """As :class:`OptimizedNetwork`."""
-        return self._optimized()(images)
+        return self._optimized()(images, around)
 
     def backend_for(self, images: Tensor) -> Execution:
         """How images like these are run here and now."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +179,7 @@ class PoseEstimator:
             keypoint_set=self.keypoint_set,
         )
 
+    @torch.inference_mode()
     def predict_crops(self, crops: Tensor, centers: Array, scales: Array) -> tuple[Array, Array]:
         """Key points of people that are cut out already.
 
@@ -192,31 +194,39 @@ class PoseEstimator:
         if len(crops) == 0:
             count = len(self.keypoint_set)
             return np.empty((0, count, 2), np.float32), np.empty((0, count), np.float32)
-        # Key points are read off heat maps where these are: of a batch, they alone come back from the device.
-        decoded = torch.cat([self._decoded(batch) for batch in torch.split(crops, self.batch_size)]).cpu().numpy()
+        mirrored = tuple(self.keypoint_set.flip_indices.tolist()) if self.flip_test else None
+        decoding = Decoding(self.decoder, self.input_size, mirrored)
+        parameter = next(self.model.parameters())
+        batches = [self._network(batch.to(parameter), decoding)[0] for batch in torch.split(crops, self.batch_size)]
+        decoded = torch.cat(batches).cpu().numpy()  # of a batch, key points alone come back from the device
         keypoints, scores = decoded[..., :2], decoded[..., 2].copy()
         return keypoints_to_image(keypoints, centers, scales, self.input_size), scores
 
-    @torch.inference_mode()
-    def _decoded(self, crops: Tensor) -> Tensor:
-        """``[N, K, 3]`` float32 on the network's device: x, y in crop pixels, and score."""
-        keypoints, scores = decode_heatmaps(
-            self._heatmaps(crops),
-            self.input_size,
-            decoder=self.decoder,
-            blur_kernel_size=blur_kernel_size(self.input_size),
-        )
-        return torch.cat([keypoints, scores[..., None]], dim=-1)
 
-    @torch.inference_mode()
-    def _heatmaps(self, crops: Tensor) -> Tensor:
-        """Heat maps ``[N, K, h, w]`` float32, whatever the network computes in."""
-        crops = crops.to(next(self.model.parameters()))
-        heatmaps: Tensor = self._network(crops).float()
-        if self.flip_test:
-            mirrored = self._network(crops.flip(-1)).float()
-            heatmaps = average_flipped(heatmaps, mirrored, self.keypoint_set.flip_indices, shift=not self.udp)
-        return heatmaps
+@dataclass(frozen=True)
+class Decoding:
+    """What is done around a network, on its device: the flip test, and reading key points off heat maps.
+
+    Args:
+        decoder: see :func:`litehrnet_cuda.codecs.heatmap.decode_heatmaps`.
+        input_size: (width, height) of the crops.
+        flip_indices: the joints that joints become in the mirrored crop; None for no flip test.
+    """
+
+    decoder: Decoder
+    input_size: tuple[int, int]
+    flip_indices: tuple[int, ...] | None = None
+
+    def __call__(self, network: Callable[[Tensor], list[Tensor]], crops: Tensor) -> list[Tensor]:
+        """``[N, K, 3]`` float32, whatever the network computes in: x, y in crop pixels, and score."""
+        heatmaps = network(crops)[0].float()
+        if self.flip_indices is not None:
+            mirrored = network(crops.flip(-1))[0].float()
+            heatmaps = average_flipped(heatmaps, mirrored, self.flip_indices, shift=self.decoder != "udp")
+        keypoints, scores = decode_heatmaps(
+            heatmaps, self.input_size, decoder=self.decoder, blur_kernel_size=blur_kernel_size(self.input_size)
+        )
+        return [torch.cat([keypoints, scores[..., None]], dim=-1)]
 
 
 def blur_kernel_size(input_size: tuple[int, int]) -> int:

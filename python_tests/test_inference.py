@@ -10,7 +10,7 @@ import copy
 import pickle
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import emulated_ops
 import plain_executor
@@ -73,6 +73,24 @@ def assert_right(found: Tensor, model: nn.Module, x: Tensor, dtype: torch.dtype 
 
 
 # --------------------------------------------------------------------------------------------------- what it computes
+
+
+class TwiceMirrored(NamedTuple):
+    """Twice what the network gives for mirrored images, and the sum of those."""
+
+    def __call__(self, network: Callable[[Tensor], list[Tensor]], x: Tensor) -> list[Tensor]:
+        return [2 * network(x.flip(-1))[0], x.sum()]
+
+
+@pytest.mark.parametrize("max_graphs", [0, 2])
+def test_what_is_run_around_a_network(plain: Executor, max_graphs: int) -> None:
+    x = images()
+    unplanned = LiveNetwork(small(), unplanned="for the test")
+    for fast in (optimize_for_inference(small(), max_graphs=max_graphs), unplanned):
+        doubled, total = fast(x, TwiceMirrored())
+        assert torch.equal(doubled, 2 * fast(x.flip(-1)))
+        assert torch.equal(total, x.sum())
+    assert plain.made == [(33, 50)]
 
 
 def test_emulated_kernels_run_the_published_network_in_65_launches(emulator: Any) -> None:

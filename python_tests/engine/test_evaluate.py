@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import emulated_ops
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from litehrnet_cuda.backends import use_backend
 from litehrnet_cuda.data.coco import CocoKeypoints, PersonBox
 from litehrnet_cuda.data.pose_dataset import NO_AUGMENTATION, PoseDataset
 from litehrnet_cuda.engine.evaluate import evaluate
@@ -120,6 +122,22 @@ def test_real_weights_on_real_images(shared: Path, decoder: Any, expected: float
     evaluation = evaluate(estimator, annotations, progress=False)
     assert len(evaluation.poses) == 12
     assert evaluation.metrics["AP"] == pytest.approx(expected, abs=0.005)
+
+
+@pytest.mark.slow
+def test_real_weights_as_a_plan(shared: Path) -> None:
+    """The same precision from the kernels, for the whole network in one call, as the estimator runs them on a GPU."""
+    folder = shared / "data" / "coco"
+    annotations = CocoKeypoints(folder / "test_coco.json", folder)
+    emulated_ops.load().configure(seed=0)
+    precision = []
+    for optimize in (True, False):
+        estimator = PoseEstimator(
+            checkpoint=shared / "weights" / "tinypose_256x192.safetensors", decoder="dark", optimize=optimize
+        )
+        with use_backend("emulated" if optimize else "reference"):
+            precision.append(evaluate(estimator, annotations, progress=False).metrics["AP"])
+    assert precision[0] == precision[1]
 
 
 # ------------------------------------------------------------------------------------------------- what cannot be done
