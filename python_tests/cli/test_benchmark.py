@@ -4,12 +4,15 @@ import json
 import re
 from typing import Any
 
+import emulated_ops
 import pytest
 import torch
 
 from litehrnet_cuda import backends
 from litehrnet_cuda.cli.commands import benchmark
 from litehrnet_cuda.cli.main import main
+from litehrnet_cuda.models.litehrnet import LiteHRNet, PoseNetwork, Variant
+from litehrnet_cuda.plan import build_plan
 from litehrnet_cuda.plan.gpus import GPUS
 from litehrnet_cuda.plan.latency import WAYS, assumptions
 
@@ -129,18 +132,26 @@ def test_measuring_goes_on_until_the_time_is_up(monkeypatch: pytest.MonkeyPatch)
 
 def test_contenders(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(backends.VARIABLE, raising=False)
-    images = torch.zeros(1, 3, 32, 32)
-
-    def model(images: torch.Tensor) -> str | None:
-        return backends._asked_for.get()
-
-    found = benchmark.contenders(model, images)  # type: ignore[arg-type]
+    model, images = small_network(), torch.randn(1, 3, 32, 32)
+    found = benchmark.contenders(model, images)
     assert list(found) == ["eager"]
-    assert found["eager"](images) == "reference"
-    monkeypatch.setattr(backends, "select_backend", lambda device_type: "cuda")
-    found = benchmark.contenders(model, images)  # type: ignore[arg-type]
-    assert list(found) == ["eager", "fused blocks"]
-    assert found["fused blocks"](images) is None
+    emulator = emulated_ops.load()
+    emulator.configure(seed=0)
+    with backends.use_backend("emulated"):
+        found = benchmark.contenders(model, images)
+        assert list(found) == ["eager", "fused blocks", "plan"]
+        launches = []
+        for call in found.values():
+            emulator.reset()
+            with torch.inference_mode():
+                call(images)
+            launches.append(len(emulator.launches()))
+    assert launches == [0, 3 * 4, len(build_plan(model, 32, 32).steps)]
+
+
+def small_network() -> PoseNetwork:
+    """Of two stages with a module of two blocks each."""
+    return PoseNetwork(LiteHRNet(Variant("small", (1, 1), (8, 16, 32))), 17).eval()
 
 
 @pytest.mark.parametrize(

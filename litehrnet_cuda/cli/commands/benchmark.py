@@ -135,15 +135,27 @@ def _measure(args: argparse.Namespace) -> int:
 
 
 def contenders(model: nn.Module, images: Tensor) -> dict[str, Callable[[Tensor], object]]:
-    """What is timed for a model and images like these, by name; "eager", plain PyTorch, comes first."""
+    """What is timed for a model and images like these, by name; "eager", plain PyTorch, comes first.
+
+    Where networks run as plans: "fused blocks" is the model as it is, module by module, "plan" the whole of it in one
+    call and, on a GPU, "plan, graph" the same as a CUDA graph.
+    """
     from litehrnet_cuda.backends import select_backend, use_backend
+    from litehrnet_cuda.inference import optimize_for_inference
 
     def eager(images: Tensor) -> object:
         with use_backend("reference"):
             return model(images)
 
-    fused = select_backend(images.device.type) == "cuda"
-    return {"eager": eager, **({"fused blocks": model} if fused else {})}
+    calls: dict[str, Callable[[Tensor], object]] = {"eager": eager}
+    if select_backend(images.device.type) != "reference":
+        calls["fused blocks"] = model
+        plan = optimize_for_inference(model, cuda_graphs=False)  # type: ignore[arg-type]
+        if plan.backend_for(images).is_planned:
+            calls["plan"] = plan
+            if images.device.type == "cuda":
+                calls["plan, graph"] = optimize_for_inference(model)  # type: ignore[arg-type]
+    return calls
 
 
 def measure(calls: Mapping[str, Callable[[Tensor], object]], images: Tensor) -> dict[str, list[float]]:
