@@ -1,4 +1,5 @@
-"""A small program for compute-sanitizer: a training step of every op, on shapes that take each path of the kernels.
+"""A small program for compute-sanitizer: a training step of every op, on shapes that take each path of the kernels, and
+all launches of the networks' plans.
 
     compute-sanitizer --tool memcheck python python_tests/gpu_steps.py
 
@@ -14,14 +15,34 @@ import gpu_cases
 import op_cases
 import torch
 from gpu_cases import gpu_op, to_device
+from plan_cases import pose_network
 from training_cases import require_grad
+
+from litehrnet_cuda.plan import build_plan
+from litehrnet_cuda.plan.executor import run_program
+from litehrnet_cuda.plan.program import compile_plan
+from litehrnet_cuda.plan.reference import run_reference
 
 SIZES = ("two_exact", "odd", "one_pixel", "width_17", "four_exact")
 DTYPES = (torch.float32, torch.float16)
+PLANS = (("litehrnet_18", (64, 48), 1), ("litehrnet_18", (50, 71), 2), ("naive_litehrnet_18", (50, 71), 1))
+
+
+def run_plans() -> int:
+    """Runs plans of small images, and returns how many."""
+    for network, size, batch in PLANS:
+        for dtype in DTYPES:
+            plan = build_plan(pose_network(network), *size, dtype)
+            images = torch.randn(batch, 3, *size, generator=torch.Generator().manual_seed(0)).to(dtype)
+            outputs = run_program(compile_plan(plan).to(gpu_cases.DEVICE), images.to(gpu_cases.DEVICE))
+            for y, expected in zip(outputs, run_reference(plan, images), strict=True):
+                scale = expected.abs().max().item()
+                torch.testing.assert_close(y.cpu(), expected, rtol=0, atol=32 * op_cases.FLOOR[dtype] * scale)
+    return len(PLANS) * len(DTYPES)
 
 
 def main() -> int:
-    steps = 0
+    steps = run_plans()
     for name in gpu_cases.NAMES:
         case = gpu_op(name)
         for sizes in SIZES:
