@@ -52,9 +52,10 @@ STABLE_TORCH_LIBRARY(litehrnet_cuda, library) {
       "Tensor[] gate_bias2, Tensor[] norm_weight, Tensor[] norm_bias, Tensor[] running_mean, Tensor[] running_var, "
       "Tensor statistics, Tensor[] saved, bool training, float eps) -> Tensor[]");
   // The inference plan of a whole network, see litehrnet_cuda/plan/program.py: weights and tables, and a list of numbers
-  // on the CPU; shapes are channels, height and width of every output.
+  // on the CPU; shapes are channels, height and width of every output; `persistent`: all in one launch.
   library.def(
-      "_run_plan(Tensor images, Tensor constants, Tensor program, int arena_bytes, int[] shapes) -> Tensor[]");
+      "_run_plan(Tensor images, Tensor constants, Tensor program, int arena_bytes, int[] shapes, bool persistent) "
+      "-> Tensor[]");
   library.def(
       "_run_plan_steps(Tensor images, Tensor constants, Tensor program, Tensor(a!) arena, Tensor(b!)[] outputs, "
       "int first, int end) -> ()");

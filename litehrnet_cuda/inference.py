@@ -53,7 +53,8 @@ def optimize_for_inference(
             model later changes nothing.
         dtype: what to compute in and return, fp16, bf16, fp32 or fp64; by default the model's.
         cuda_graphs: record the launches on a GPU once for each shape of images, and replay them.
-        persistent: run everything as one launch of a persistent kernel. No backend has one yet.
+        persistent: run everything in one launch of a persistent kernel, which waits for the whole GPU between steps. To
+            be tried out: nobody has timed it yet. It goes without CUDA graphs, and there is none in fp64.
         max_graphs: the most CUDA graphs at a time; each holds memory for a whole forward pass.
 
     Raises:
@@ -64,11 +65,10 @@ def optimize_for_inference(
             f"optimize_for_inference: expected a LiteHRNet or a PoseNetwork as create_model returns them (without a "
             f"wrapper around it), got {type(model).__name__}"
         )
-    if persistent:
-        raise InputError("optimize_for_inference: expected persistent=False, because no backend has such a kernel yet")
     with torch.inference_mode(False):  # ordinary tensors, which may be used anywhere
         snapshot = copy.deepcopy(model).eval().requires_grad_(False)
-    return OptimizedNetwork(snapshot, dtype=dtype, max_graphs=max_graphs if cuda_graphs else 0)
+    graphs = max_graphs if cuda_graphs and not persistent else 0
+    return OptimizedNetwork(snapshot, dtype=dtype, max_graphs=graphs, persistent=persistent)
 
 
 class Execution(NamedTuple):
@@ -121,6 +121,7 @@ class OptimizedNetwork:
         dtype: what to compute in; by default the model's.
         max_graphs: the most CUDA graphs at a time, 0 for none.
         unplanned: why never to run as a plan, if so.
+        persistent: run a plan in one launch, which CUDA graphs do not take.
 
     Raises:
         InputError: for a dtype that networks do not run in, or a number of graphs below 0.
@@ -133,15 +134,21 @@ class OptimizedNetwork:
         dtype: torch.dtype | None = None,
         max_graphs: int = MAX_GRAPHS,
         unplanned: str = "",
+        persistent: bool = False,
     ) -> None:
         if dtype is not None and dtype not in ACCUMULATE:
             raise InputError(f"dtype: expected float16, bfloat16, float32 or float64, got {dtype}")
         if max_graphs < 0:
             raise InputError(f"max_graphs: expected 0 or more, got {max_graphs}")
         self.dtype = dtype or next(model.parameters()).dtype
+        if persistent and (max_graphs or self.dtype == torch.float64):
+            raise InputError(
+                f"persistent: expected no CUDA graphs and fp16, bf16 or fp32, got {max_graphs} graphs and {self.dtype}"
+            )
         self._model = model
         self._max_graphs = max_graphs
         self._unplanned = unplanned
+        self._persistent = persistent
         self._copies: dict[torch.device, nn.Module] = {}
         self._programs = RecentlyUsed(MAX_PROGRAMS, _Program)
         self._graphs = GraphCache(max_graphs) if max_graphs else None
@@ -222,7 +229,7 @@ class OptimizedNetwork:
         try:
             with torch.inference_mode(False), torch.no_grad():
                 plan = build_plan(model, images.shape[2], images.shape[3], self.dtype)
-                function = _program_function(plan, images.device)
+                function = _program_function(plan, images.device, self._persistent)
                 function(images.new_zeros(1, *images.shape[1:], dtype=self.dtype))  # kernels know their limits
             program.function = function
         except (InputError, NotImplementedError) as error:
@@ -238,7 +245,13 @@ class OptimizedNetwork:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Plans and graphs are made again where a copy is used.
-        make = functools.partial(type(self), dtype=self.dtype, max_graphs=self._max_graphs, unplanned=self._unplanned)
+        make = functools.partial(
+            type(self),
+            dtype=self.dtype,
+            max_graphs=self._max_graphs,
+            unplanned=self._unplanned,
+            persistent=self._persistent,
+        )
         return make, (self._model,)
 
 
@@ -247,7 +260,7 @@ def as_list(outputs: Tensor | Sequence[Tensor]) -> list[Tensor]:
     return [outputs] if isinstance(outputs, Tensor) else list(outputs)
 
 
-def _program_function(plan: Plan, device: torch.device) -> Function:
+def _program_function(plan: Plan, device: torch.device, persistent: bool) -> Function:
     """What runs a plan on a device."""
     # The executor loads the native library, which plain PyTorch does without.
     from litehrnet_cuda.plan.executor import run_program
@@ -259,7 +272,7 @@ def _program_function(plan: Plan, device: torch.device) -> Function:
         if device.type == "cuda":
             # Weights were allocated on one stream, and may be let go of while another one reads them.
             program.constants.record_stream(torch.cuda.current_stream(device))
-        return run_program(program, images)
+        return run_program(program, images, persistent=persistent)
 
     return run
 

@@ -33,7 +33,8 @@ class Executor:
         self.made.append((plan.height, plan.width))
         return PlainProgram(plan)
 
-    def run_program(self, program: PlainProgram, images: Tensor) -> list[Tensor]:
+    def run_program(self, program: PlainProgram, images: Tensor, *, persistent: bool) -> list[Tensor]:
+        assert not persistent
         assert images.is_contiguous()
         self.batches.append(len(images))
         return run_reference(program.plan, images)

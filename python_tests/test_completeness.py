@@ -28,8 +28,10 @@ FILES = (
 )
 NATIVE_FILES = FILES[:3]
 NO_OPERATORS = {"__init__", "batch_norm", "registration", "run_plan"}
+DTYPES = ("float32", "float16", "bfloat16")
 STEP_FILES = ("csrc/cuda/plan_{}.cu", "csrc/cuda/plan_{}.h")
-NO_STEPS = {"lower_products", "program"}  # what steps share, and what launches them all
+# What steps share, and what launches them all.
+NO_STEPS = {"lower_products", "phase", "program", "persistent", *(f"persistent_{dtype}" for dtype in DTYPES)}
 
 
 def test_there_are_operators() -> None:

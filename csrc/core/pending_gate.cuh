@@ -12,6 +12,7 @@
 #include "core/planes.h"
 #include "core/reduce.cuh"
 #include "core/sigmoid.cuh"
+#include "core/tile_loop.cuh"
 
 namespace litehrnet {
 
@@ -90,7 +91,7 @@ __device__ __forceinline__ void request_row1(const PendingGates& gates, int numb
   const PendingGate& gate = gates.gate[g];
   if (output >= gate.hidden) return;
   row.load(static_cast<const scalar_t*>(gate.w1) + output * gate.channels, first, gate.channels, gates.wide1[g],
-           static_cast<int>(threadIdx.x) % kGateLanes1);
+           thread_index() % kGateLanes1);
 }
 
 // `number` of a channel, or anything negative.
@@ -102,7 +103,7 @@ __device__ __forceinline__ void request_row2(const PendingGates& gates, int numb
   const PendingGate& gate = gates.gate[g];
   if (output >= gate.channels) return;
   row.load(static_cast<const scalar_t*>(gate.w2) + output * gate.hidden, first, gate.hidden, gates.wide2[g],
-           static_cast<int>(threadIdx.x) % kGateLanes2);
+           thread_index() % kGateLanes2);
 }
 
 }  // namespace pending_gate
@@ -111,7 +112,7 @@ __device__ __forceinline__ void request_row2(const PendingGates& gates, int numb
 template <class scalar_t, class NumberOf>
 __device__ __forceinline__ void request_gate_weights(const PendingGates& gates, int count, NumberOf number_of,
                                                      GateWeights<scalar_t>& weights) {
-  const int thread = static_cast<int>(threadIdx.x), slot = thread / kGateLanes2;
+  const int thread = thread_index(), slot = thread / kGateLanes2;
   pending_gate::request_row1(gates, thread / kGateLanes1, 0, weights.row1, static_cast<const scalar_t*>(nullptr));
   pending_gate::request_row2(gates, slot < count ? number_of(slot) : -1, 0, weights.row2,
                              static_cast<const scalar_t*>(nullptr));
@@ -122,7 +123,7 @@ template <class scalar_t, int kThreads>
 __device__ __forceinline__ void compute_gate_means(const PendingGates& gates, int image, acc_t<scalar_t>* mean) {
   using acc = acc_t<scalar_t>;
 #pragma unroll 1
-  for (int number = static_cast<int>(threadIdx.x); number < gates.channels; number += kThreads) {
+  for (int number = thread_index(); number < gates.channels; number += kThreads) {
     const int g = pending_gate::gate_of_channel(gates, number), channel = number - gates.first_channel[g];
     const PendingGate& gate = gates.gate[g];
     acc sum = 0;
@@ -150,7 +151,7 @@ __device__ __forceinline__ void compute_gate_hidden(const PendingGates& gates, c
   using Row = decltype(weights.row1);
   constexpr int kOutputs = kThreads / kGateLanes1;
   const auto* type = static_cast<const scalar_t*>(nullptr);
-  const int lane = static_cast<int>(threadIdx.x) % kGateLanes1, slot = static_cast<int>(threadIdx.x) / kGateLanes1;
+  const int lane = thread_index() % kGateLanes1, slot = thread_index() / kGateLanes1;
 #pragma unroll 1
   for (int number0 = 0; number0 < gates.hidden; number0 += kOutputs) {
     const int number = number0 + slot, g = pending_gate::gate_of_hidden(gates, number);
@@ -183,7 +184,7 @@ __device__ __forceinline__ void compute_gate_factors(const PendingGates& gates, 
   using Row = decltype(weights.row2);
   constexpr int kOutputs = kThreads / kGateLanes2;
   const auto* type = static_cast<const scalar_t*>(nullptr);
-  const int lane = static_cast<int>(threadIdx.x) % kGateLanes2, slot = static_cast<int>(threadIdx.x) / kGateLanes2;
+  const int lane = thread_index() % kGateLanes2, slot = thread_index() / kGateLanes2;
   int next = slot < count ? number_of(slot) : -1;
 #pragma unroll 1
   for (int u0 = 0; u0 < count; u0 += kOutputs) {
@@ -219,6 +220,7 @@ __device__ __forceinline__ void evaluate_gates(const PendingGates& gates, int im
   const auto number_of = [&](int u) { return numbers == nullptr ? u : numbers[u]; };
   acc_t<scalar_t>* hidden = scratch + gates.channels;
   GateWeights<scalar_t> weights;
+  if constexpr (kTileLoop) weights = {};
   request_gate_weights(gates, count, number_of, weights);
   compute_gate_means<scalar_t, kThreads>(gates, image, scratch);
   __syncthreads();  // means are complete

@@ -154,7 +154,7 @@ struct alignas(16) StagedPlane {
 // Fills staged[count] by all threads of the block. A barrier must follow.
 template <class scalar_t>
 __device__ __forceinline__ void stage_planes(const PlaneSources& sources, int image, StagedPlane<scalar_t>* staged) {
-  for (int c = static_cast<int>(threadIdx.x); c < sources.count; c += static_cast<int>(blockDim.x)) {
+  for (int c = thread_index(); c < sources.count; c += static_cast<int>(blockDim.x)) {
     const SourcePlane<scalar_t> plane = sources.plane<scalar_t>(c, image);
     StagedPlane<scalar_t> result;
     result.data = plane.data;
@@ -179,7 +179,7 @@ static_assert(sizeof(StagedTarget<float>) == kStagedTargetBytes && sizeof(Staged
 template <class scalar_t>
 __device__ __forceinline__ void stage_targets(const PlaneSources& targets, const void* bias, const PixelTile& tile,
                                               StagedTarget<scalar_t>* staged) {
-  for (int i = static_cast<int>(threadIdx.x); i < tile.rows; i += static_cast<int>(blockDim.x)) {
+  for (int i = thread_index(); i < tile.rows; i += static_cast<int>(blockDim.x)) {
     const Place place = targets.planes[tile.first_row + i].data;
     staged[i].data = place.in<scalar_t>(targets.memory, targets.batch, tile.image);
     staged[i].bias = static_cast<const acc_t<scalar_t>*>(bias)[tile.first_row + i];

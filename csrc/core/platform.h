@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #ifdef LITEHRNET_EMULATED
 #include "emulator.h"
@@ -48,6 +49,12 @@ cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::si
   return platform::counted(emulator::launch(kernel, grid, block, shared_bytes, false, arguments...));
 }
 
+// A copy that is queued on the stream, from memory that the caller may let go of at once. Not for recorded streams.
+inline cudaError_t copy_to_device(void* to, const void* from, std::size_t bytes, cudaStream_t) {
+  std::memcpy(to, from, bytes);
+  return cudaSuccess;
+}
+
 // The emulator runs one launch after the other.
 inline void wait_for_launches_before() {}
 
@@ -82,6 +89,16 @@ __device__ __forceinline__ T* dynamic_shared() {
   return reinterpret_cast<T*>(dynamic_shared_bytes);
 }
 #endif
+
+// A copy that is queued on the stream, from memory that the caller may let go of at once: CUDA stages pageable memory
+// before it returns. A recorded stream would read that memory later, and is refused.
+inline cudaError_t copy_to_device(void* to, const void* from, std::size_t bytes, cudaStream_t stream) {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  const cudaError_t error = cudaStreamIsCapturing(stream, &status);
+  if (error != cudaSuccess) return error;
+  if (status != cudaStreamCaptureStatusNone) return cudaErrorStreamCaptureUnsupported;
+  return cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream);
+}
 
 // Starts the kernel on the stream and returns the launch's error.
 template <class... Parameters>

@@ -14,6 +14,7 @@
 #pragma once
 
 #include "core/reduce.cuh"
+#include "core/tile_loop.cuh"
 
 namespace litehrnet {
 
@@ -74,8 +75,8 @@ template <class scalar_t, int kPixels, class in_t, class Epilogue>
 __device__ __forceinline__ void tile_product(const ProductShape& s, const scalar_t* panels, int rows, int columns,
                                              const in_t* x, int stride, Epilogue epilogue) {
   using acc = acc_t<scalar_t>;
-  const int lanes = 1 << s.log_lanes, lane = static_cast<int>(threadIdx.x) & (lanes - 1);
-  const int own = static_cast<int>(threadIdx.x) >> s.log_lanes, step = static_cast<int>(blockDim.x) >> s.log_lanes;
+  const int lanes = 1 << s.log_lanes, lane = thread_index() & (lanes - 1);
+  const int own = thread_index() >> s.log_lanes, step = static_cast<int>(blockDim.x) >> s.log_lanes;
   const int items = ceil_div(rows, kPanelRows) * s.groups;
 #pragma unroll 1
   for (int first = 0; first < items; first += step) {  // the same for all threads: warps stay together for the sums
@@ -90,7 +91,8 @@ __device__ __forceinline__ void tile_product(const ProductShape& s, const scalar
 #pragma unroll
       for (int u = 0; u < kProductFlight; ++u) {
         const int k = k0 + (u << s.log_lanes);
-        if (k < columns) product::load<kPanelRows>(w + k * kPanelRows, weights[u]);
+        const int from = kTileLoop ? smaller(k, columns - 1) : k;
+        if (kTileLoop || k < columns) product::load<kPanelRows>(w + from * kPanelRows, weights[u]);
       }
 #pragma unroll
       for (int u = 0; u < kProductFlight; ++u) {

@@ -56,7 +56,7 @@ __device__ __forceinline__ void stage_filtered(const Phase& p, const Product& s,
   const int values = r.input.count * s.stride;
   constexpr int kFlight = sizeof(scalar_t) <= 4 ? 2 : 1;
 #pragma unroll 1
-  for (int first = static_cast<int>(threadIdx.x); first < values; first += kFlight * kThreads) {
+  for (int first = thread_index(); first < values; first += kFlight * kThreads) {
     SourcePlane<scalar_t> source[kFlight];
     scalar_t in[kFlight][9];
     bool live[kFlight];

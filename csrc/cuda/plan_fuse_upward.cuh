@@ -45,7 +45,7 @@ __device__ __forceinline__ void add_up(const Phase& p, int image, int first_row,
   const PlanFuseUpwardParams& r = p.params;
   const int height = r.top.height, width = r.top.width;
 #pragma unroll 1
-  for (int i = static_cast<int>(threadIdx.x); i < rows * p.pieces; i += kThreads) {
+  for (int i = thread_index(); i < rows * p.pieces; i += kThreads) {
     const int row_in_group = p.pieces_divisor.divide(i), piece = i - row_in_group * p.pieces;
     const int tile_y = p.row_pieces_divisor.divide(piece), tile_x = (piece - tile_y * p.row_pieces) * kVec;
     const int row = first_row + row_in_group;

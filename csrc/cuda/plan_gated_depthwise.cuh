@@ -22,6 +22,7 @@
 
 #include "core/reduce.cuh"
 #include "core/resample.h"
+#include "core/tile_loop.cuh"
 #include "cuda/plan_gated_depthwise.h"
 #include "cuda/plan_phase.h"
 
@@ -63,7 +64,7 @@ __device__ void filter_tile(const Phase& p, int branch, int block, unsigned char
   using acc = acc_t<scalar_t>;
   const Section& s = p.section[branch];
   const PlanGatedDepthwiseBranch& r = p.params.branch[branch];
-  const int thread = static_cast<int>(threadIdx.x), lanes = 1 << s.log_lanes, lane = thread & (lanes - 1),
+  const int thread = thread_index(), lanes = 1 << s.log_lanes, lane = thread & (lanes - 1),
             group = thread >> s.log_lanes;
   const int unit = s.tiles_divisor.divide(block), tile = block - unit * s.tiles;
   const int plane = unit * (kThreads >> s.log_lanes) + group;

@@ -67,11 +67,20 @@ __device__ __forceinline__ void stage_patches(const Phase& p, int image, int fir
   const int values = channels * p.patch;
   constexpr int kFlight = sizeof(scalar_t) <= 4 ? 4 : 2;
 #pragma unroll 1
-  for (int start = static_cast<int>(threadIdx.x); start < values; start += kFlight * kThreads) {
+  for (int start = thread_index(); start < values; start += kFlight * kThreads) {
     SourcePlane<scalar_t> source[kFlight], low[kFlight];
     scalar_t pixel[kFlight], corner[kFlight][4];
     acc down[kFlight], right[kFlight];
     bool inside[kFlight];
+    if constexpr (kTileLoop) {
+#pragma unroll
+      for (int u = 0; u < kFlight; ++u) {
+        low[u] = {};
+        down[u] = right[u] = 0;
+#pragma unroll
+        for (int i = 0; i < 4; ++i) corner[u][i] = from_acc<scalar_t>(0);
+      }
+    }
 #pragma unroll
     for (int u = 0; u < kFlight; ++u) {
       const int i = smaller(start + u * kThreads, values - 1);
@@ -118,7 +127,7 @@ __device__ __forceinline__ void filter_patches(const Phase& p, int first, int ch
   const PlanHeadConvolutionParams& r = p.params;
   const int pixels = p.tiles.rows * p.tiles.columns;
 #pragma unroll 1
-  for (int i = static_cast<int>(threadIdx.x); i < channels * p.stride; i += kThreads) {
+  for (int i = thread_index(); i < channels * p.stride; i += kThreads) {
     const int channel = p.stride_divisor.divide(i), pixel = i - channel * p.stride;
     acc sum = 0;
     if (pixel < pixels) {
@@ -189,7 +198,7 @@ __device__ void run_tile(const Phase& p, int block, unsigned char* shared) {
   acc* y = patches;
   if (last) {  // pixels that the last product reads and this one does not make
     const int made = round_up(p.tiles.rows * p.tiles.columns, p.shape.pixels), pad = p.final_stride - made;
-    for (int i = static_cast<int>(threadIdx.x); i < rows * pad; i += kThreads)
+    for (int i = thread_index(); i < rows * pad; i += kThreads)
       y[i / pad * p.final_stride + made + i % pad] = 0;
   }
   const auto* panels = static_cast<const scalar_t*>(r.panels) + static_cast<std::int64_t>(first_row) * channels;

@@ -96,7 +96,7 @@ template <class scalar_t>
 __device__ __forceinline__ void stage_lower(const LowerTiles& t, const MapTiles& tiles, const PlanLowerProduct& r,
                                             int height, int width, int image, int tile_row, int tile_column,
                                             const acc_t<scalar_t>* own, acc_t<scalar_t>* values, int* indices) {
-  const int low_height = r.input.height, low_width = r.input.width, thread = static_cast<int>(threadIdx.x);
+  const int low_height = r.input.height, low_width = r.input.width, thread = thread_index();
   const int threads = static_cast<int>(blockDim.x);
   const int row0 = first_position(tile_row, tiles.rows, low_height, height);
   const int column0 = first_position(tile_column, tiles.columns, low_width, width);

@@ -35,7 +35,7 @@ template <class scalar_t, int kThreads, int kVec>
 __device__ __forceinline__ void stage_pixels(const Section& s, const PixelTile& tile, int channels,
                                              const StagedPlane<scalar_t>* planes, acc_t<scalar_t>* x) {
 #pragma unroll 4
-  for (int i = static_cast<int>(threadIdx.x); i < channels * s.pieces; i += kThreads) {
+  for (int i = thread_index(); i < channels * s.pieces; i += kThreads) {
     const int channel = s.pieces_divisor.divide(i), pixel = (i - channel * s.pieces) * kVec;
     const StagedPlane<scalar_t> plane = planes[channel];
     Vec<scalar_t, kVec> pixels;

@@ -1,4 +1,4 @@
-// Reads a plan's program and launches its steps: host code alone.
+// Reads a plan's program, and launches its steps or makes them phases of one launch: host code alone.
 //
 // A program says of every operand which memory it is in and where, see the functions of Reader. Alignments in it are
 // those that follow from the plan; the memories' own addresses may lower them.
@@ -290,32 +290,32 @@ void read(Reader& code, PlanHeadConvolutionParams& params) {
   params.output = code.target(&params.vec);
 }
 
-template <class Params>
-cudaError_t launch_step(Reader code, cudaError_t (*launcher)(const Params&, DType, cudaStream_t), DType dtype,
-                        cudaStream_t stream) {
+// Reads one step and hands its parameters over.
+template <class Params, class Visit>
+cudaError_t visit_step(Reader code, Visit visit) {
   Params params{};
   read(code, params);
-  return code.at_end() ? launcher(params, dtype, stream) : cudaErrorInvalidValue;
+  return code.at_end() ? visit(params) : cudaErrorInvalidValue;
 }
 
-cudaError_t launch_step(Kind kind, const Reader& code, DType dtype, cudaStream_t stream) {
+template <class Visit>
+cudaError_t visit_step(Kind kind, const Reader& code, Visit visit) {
   switch (kind) {
-    case Kind::kStemConvolution: return launch_step(code, launch_plan_stem_convolution, dtype, stream);
-    case Kind::kSeparableConvolution: return launch_step(code, launch_plan_separable_convolution, dtype, stream);
-    case Kind::kPointwiseConvolution: return launch_step(code, launch_plan_pointwise_convolution, dtype, stream);
-    case Kind::kResolutionGates: return launch_step(code, launch_plan_resolution_gates, dtype, stream);
-    case Kind::kGatedDepthwise: return launch_step(code, launch_plan_gated_depthwise, dtype, stream);
-    case Kind::kFuseUpward: return launch_step(code, launch_plan_fuse_upward, dtype, stream);
-    case Kind::kFuseDownward: return launch_step(code, launch_plan_fuse_downward, dtype, stream);
-    case Kind::kHeadConvolution: return launch_step(code, launch_plan_head_convolution, dtype, stream);
+    case Kind::kStemConvolution: return visit_step<PlanStemParams>(code, visit);
+    case Kind::kSeparableConvolution: return visit_step<PlanSeparableParams>(code, visit);
+    case Kind::kPointwiseConvolution: return visit_step<PlanPointwiseParams>(code, visit);
+    case Kind::kResolutionGates: return visit_step<PlanResolutionGatesParams>(code, visit);
+    case Kind::kGatedDepthwise: return visit_step<PlanGatedDepthwiseParams>(code, visit);
+    case Kind::kFuseUpward: return visit_step<PlanFuseUpwardParams>(code, visit);
+    case Kind::kFuseDownward: return visit_step<PlanFuseDownwardParams>(code, visit);
+    case Kind::kHeadConvolution: return visit_step<PlanHeadConvolutionParams>(code, visit);
   }
   return cudaErrorInvalidValue;
 }
 
-}  // namespace
-
-cudaError_t launch_plan(const PlanProgram& program, const PlanMemory& memory, DType dtype, PlanSteps& steps,
-                        cudaStream_t stream) {
+template <class Visit>
+cudaError_t visit_steps(const PlanProgram& program, const PlanMemory& memory, DType dtype, PlanSteps& steps,
+                        Visit visit) {
   steps.failed = 0;
   for (std::int64_t at = 0; at < program.length; ++steps.failed) {
     if (steps.end >= 0 && steps.failed >= steps.end) break;
@@ -323,12 +323,51 @@ cudaError_t launch_plan(const PlanProgram& program, const PlanMemory& memory, DT
     if (length < 0 || length > program.length - at - 2) return cudaErrorInvalidValue;
     if (steps.failed >= steps.first) {
       const Reader code(program.code + at + 2, length, memory, dtype);
-      const cudaError_t error = launch_step(static_cast<Kind>(program.code[at]), code, dtype, stream);
+      const cudaError_t error = visit_step(static_cast<Kind>(program.code[at]), code, visit);
       if (error != cudaSuccess) return error;
     }
     at += 2 + length;
   }
   return cudaSuccess;
+}
+
+// The launchers by their parameters.
+struct LaunchStep {
+  DType dtype;
+  cudaStream_t stream;
+  cudaError_t operator()(const PlanStemParams& p) const { return launch_plan_stem_convolution(p, dtype, stream); }
+  cudaError_t operator()(const PlanSeparableParams& p) const {
+    return launch_plan_separable_convolution(p, dtype, stream);
+  }
+  cudaError_t operator()(const PlanPointwiseParams& p) const {
+    return launch_plan_pointwise_convolution(p, dtype, stream);
+  }
+  cudaError_t operator()(const PlanResolutionGatesParams& p) const {
+    return launch_plan_resolution_gates(p, dtype, stream);
+  }
+  cudaError_t operator()(const PlanGatedDepthwiseParams& p) const {
+    return launch_plan_gated_depthwise(p, dtype, stream);
+  }
+  cudaError_t operator()(const PlanFuseUpwardParams& p) const { return launch_plan_fuse_upward(p, dtype, stream); }
+  cudaError_t operator()(const PlanFuseDownwardParams& p) const {
+    return launch_plan_fuse_downward(p, dtype, stream);
+  }
+  cudaError_t operator()(const PlanHeadConvolutionParams& p) const {
+    return launch_plan_head_convolution(p, dtype, stream);
+  }
+};
+
+}  // namespace
+
+cudaError_t launch_plan(const PlanProgram& program, const PlanMemory& memory, DType dtype, PlanSteps& steps,
+                        cudaStream_t stream) {
+  return visit_steps(program, memory, dtype, steps, LaunchStep{dtype, stream});
+}
+
+cudaError_t append_plan(const PlanProgram& program, const PlanMemory& memory, DType dtype, PlanSteps& steps,
+                        PlanPhases& phases) {
+  return visit_steps(program, memory, dtype, steps,
+                     [&](const auto& params) { return append_phase(params, dtype, phases); });
 }
 
 }  // namespace litehrnet

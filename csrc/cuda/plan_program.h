@@ -2,6 +2,7 @@
 #pragma once
 
 #include "core/planes.h"
+#include "cuda/plan_persistent.h"
 
 namespace litehrnet {
 
@@ -26,12 +27,16 @@ struct PlanProgram {
 // Which steps to launch, and the one that stopped it all.
 struct PlanSteps {
   int first, end;  // end: one behind the last; -1: all that there are
-  int failed;      // set by launch_plan() if it returns an error
+  int failed;      // set where an error is returned
 };
 
 // The launches of a plan's steps, one each. Returns cudaErrorInvalidValue for a program that is no such list or says of
 // its operands what cannot be, or for sizes outside of a step's limits; else the launches' result.
 cudaError_t launch_plan(const PlanProgram& program, const PlanMemory& memory, DType dtype, PlanSteps& steps,
                         cudaStream_t stream);
+
+// The same steps as phases of one launch; the errors are those of launch_plan().
+cudaError_t append_plan(const PlanProgram& program, const PlanMemory& memory, DType dtype, PlanSteps& steps,
+                        PlanPhases& phases);
 
 }  // namespace litehrnet

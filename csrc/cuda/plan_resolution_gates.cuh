@@ -138,7 +138,7 @@ __device__ void run_tile_of(const Phase& p, int block, unsigned char* shared) {
   using Row2 = MatrixRow<scalar_t, kLanes2, kSteps2>;
   constexpr int kWarps = kThreads / kWarpSize, kOutputs2 = kThreads / kLanes2;  // outputs of W2 at a time
   constexpr bool kEarly = kPositions == 1;  // request weights ahead; else registers are scarce, and blocks many
-  const int thread = static_cast<int>(threadIdx.x), warp = thread / kWarpSize, lane = thread % kWarpSize;
+  const int thread = thread_index(), warp = thread / kWarpSize, lane = thread % kWarpSize;
   const bool only_stores = block >= p.tile_blocks;
   const int tile = kEarly ? p.splits_divisor.divide(block) : block, split = kEarly ? block - tile * p.splits : 0;
   const int image = only_stores ? block - p.tile_blocks : p.tiles_divisor.divide(tile);
@@ -173,6 +173,11 @@ __device__ void run_tile_of(const Phase& p, int block, unsigned char* shared) {
   Row2 next2;
   acc next_bias1 = 0, next_bias2 = 0;
   GateWeights<scalar_t, kEarly> gate_weights;
+  if constexpr (kTileLoop) {
+    next1 = {};
+    next2 = {};
+    gate_weights = {};
+  }
   const auto number_of = [&](int u) { return p.params.gated[2 * u]; };
   if constexpr (kEarly) {
     request_gate_weights(p.gates, factors, number_of, gate_weights);
@@ -217,7 +222,8 @@ __device__ void run_tile_of(const Phase& p, int block, unsigned char* shared) {
 
 #pragma unroll 1
   for (int item = warp; item < hidden * chunks; item += kWarps) {
-    Row1 row = next1;
+    Row1 row;
+    if constexpr (kEarly) row = next1;
     acc bias = next_bias1;
     request_row1(kEarly ? item + kWarps : item, kEarly ? next1 : row, kEarly ? next_bias1 : bias);
     const int output = p.chunks_divisor.divide(item), position0 = (item - output * chunks) * kPositions;
@@ -244,7 +250,8 @@ __device__ void run_tile_of(const Phase& p, int block, unsigned char* shared) {
   for (int item0 = 0; item0 < outputs * chunks; item0 += kOutputs2) {
     const int item = item0 + slot2;
     const bool live = item < outputs * chunks;
-    Row2 row = next2;
+    Row2 row;
+    if constexpr (kEarly) row = next2;
     acc bias = next_bias2;
     request_row2(kEarly ? item + kOutputs2 : item, kEarly ? next2 : row, kEarly ? next_bias2 : bias);
     const int index = p.chunks_divisor.divide(item), output = output0 + index;

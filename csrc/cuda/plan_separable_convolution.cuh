@@ -45,7 +45,7 @@ template <class scalar_t, class Taps>
 __device__ __forceinline__ void filter_channels(const PlanSeparablePath& r, const Section& s, const PixelTile& tile,
                                                 int channels, acc_t<scalar_t>* filtered, Taps taps) {
   using acc = acc_t<scalar_t>;
-  const int thread = static_cast<int>(threadIdx.x);
+  const int thread = thread_index();
   const int first = s.slots_divisor.divide(thread), slot = thread - first * s.slots;
   if (first >= s.channel_step) return;
   const int row = s.tiles.columns_divisor.divide(slot), column = slot - row * s.tiles.columns;
@@ -85,7 +85,7 @@ __device__ __forceinline__ void expand_halo(const PlanSeparablePath& r, const Se
     const bool in = row < s.halo_rows && in_y >= 0 && in_y < height && in_x >= 0 && in_x < width;
     return in ? in_y * width + in_x : -1;
   };
-  for (int slot = static_cast<int>(threadIdx.x); slot < s.halo_slots; slot += kThreads) {
+  for (int slot = thread_index(); slot < s.halo_slots; slot += kThreads) {
     const int offset = offset_of(slot);
 #pragma unroll 4
     for (int channel = 0; channel < r.input.count; ++channel) {

@@ -43,7 +43,7 @@ __device__ void run_tile(const Phase& p, int block, unsigned char* shared) {
   stage_planes(r.input, tile.image, planes);
   stage_targets(r.output, r.bias, tile, targets);
   __syncthreads();  // the tables are staged
-  const int thread = static_cast<int>(threadIdx.x), first = p.slots_divisor.divide(thread);
+  const int thread = thread_index(), first = p.slots_divisor.divide(thread);
   const int slot = thread - first * p.slots, row = p.tiles.columns_divisor.divide(slot);
   const int in_y = 2 * (tile.row0 + row) - 1, in_x = 2 * (tile.column0 + slot - row * p.tiles.columns) - 1;
   if (first < p.tap_step) {

@@ -8,9 +8,9 @@
 namespace litehrnet {
 namespace {
 
-// Launches steps `first` to `end` - 1, or to the last one if `end` is -1.
-void launch_steps(const char* op, const Tensor& images, const Tensor& constants, const Tensor& program,
-                  const Tensor& arena, const Tensors& outputs, int64_t first, int64_t end) {
+// Runs steps `first` to `end` - 1, or to the last one if `end` is -1; `persistent`: all in one launch.
+void run_steps(const char* op, const Tensor& images, const Tensor& constants, const Tensor& program,
+                  const Tensor& arena, const Tensors& outputs, int64_t first, int64_t end, bool persistent = false) {
   STD_TORCH_CHECK(images.dim() == 4 && images.is_contiguous(), op, ": images: expected contiguous [N, C, H, W], got ",
                   shape_text(images.sizes()));
   STD_TORCH_CHECK(images.size(0) <= kMaxGrid, op, ": images: expected fewer, got ", images.size(0));
@@ -35,13 +35,22 @@ void launch_steps(const char* op, const Tensor& images, const Tensor& constants,
   const DeviceScope device(images);
   const PlanProgram code{static_cast<const std::int64_t*>(program.const_data_ptr()), program.numel()};
   PlanSteps steps{static_cast<int>(first), static_cast<int>(end), 0};
-  const cudaError_t error = launch_plan(code, memory, dtype, steps, device.stream());
+  PlanPhases phases;
+  cudaError_t error = persistent ? append_plan(code, memory, dtype, steps, phases)
+                                 : launch_plan(code, memory, dtype, steps, device.stream());
   STD_TORCH_CHECK(error == cudaSuccess, op, ": step ", steps.failed, " could not be started: ",
                   cudaGetErrorString(error));
+  if (!persistent) return;
+  const Tensor copy = new_workspace(images, phases.bytes.size());
+  error = copy_to_device(copy.mutable_data_ptr(), phases.bytes.data(), phases.bytes.size(), device.stream());
+  if (error == cudaSuccess)
+    error = launch_plan_persistent(copy.const_data_ptr(), phases.count, phases.shape, dtype, device.stream());
+  STD_TORCH_CHECK(error == cudaSuccess, op, ": the one launch could not be started: ", cudaGetErrorString(error));
 }
 
 // `shapes` are channels, height and width of every output, one after the other.
-Tensors run_plan(Tensor images, Tensor constants, Tensor program, int64_t arena_bytes, std::vector<int64_t> shapes) {
+Tensors run_plan(Tensor images, Tensor constants, Tensor program, int64_t arena_bytes, std::vector<int64_t> shapes,
+                 bool persistent) {
   constexpr const char* kOp = "_run_plan";
   STD_TORCH_CHECK(images.dim() == 4, kOp, ": images: expected [N, C, H, W], got ", shape_text(images.sizes()));
   const Tensor arena = new_workspace(images, static_cast<size_t>(std::max<int64_t>(arena_bytes, 0) * images.size(0)));
@@ -51,14 +60,14 @@ Tensors run_plan(Tensor images, Tensor constants, Tensor program, int64_t arena_
     outputs.push_back(torch::stable::new_empty(images, {sizes, 4}, std::nullopt, std::nullopt, std::nullopt,
                                                std::nullopt));
   }
-  launch_steps(kOp, torch::stable::contiguous(images), constants, program, arena, outputs, 0, -1);
+  run_steps(kOp, torch::stable::contiguous(images), constants, program, arena, outputs, 0, -1, persistent);
   return outputs;
 }
 
 // Parts of a plan, on memory of the caller's.
 void run_plan_steps(Tensor images, Tensor constants, Tensor program, Tensor arena, Tensors outputs, int64_t first,
                     int64_t end) {
-  launch_steps("_run_plan_steps", images, constants, program, arena, outputs, first, end);
+  run_steps("_run_plan_steps", images, constants, program, arena, outputs, first, end);
 }
 
 }  // namespace

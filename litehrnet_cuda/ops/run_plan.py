@@ -7,7 +7,14 @@ from torch import Tensor
 from litehrnet_cuda.ops.registration import register
 
 
-def run_plan(images: Tensor, constants: Tensor, program: Tensor, arena_bytes: int, shapes: list[int]) -> list[Tensor]:
+def run_plan(
+    images: Tensor,
+    constants: Tensor,
+    program: Tensor,
+    arena_bytes: int,
+    shapes: list[int],
+    persistent: bool = False,
+) -> list[Tensor]:
     """A network's outputs.
 
     Args:
@@ -16,6 +23,7 @@ def run_plan(images: Tensor, constants: Tensor, program: Tensor, arena_bytes: in
         program: int64 ``[P]`` on the CPU, see :mod:`litehrnet_cuda.plan.program`.
         arena_bytes: memory between steps, for one image.
         shapes: channels, height and width of every output, one after the other.
+        persistent: in one launch of a persistent kernel, which fp64 has not, and CUDA graphs cannot record.
 
     Returns:
         a contiguous tensor for each output.
@@ -24,7 +32,7 @@ def run_plan(images: Tensor, constants: Tensor, program: Tensor, arena_bytes: in
         RuntimeError: for a program or tensors that do not fit, or if the native library is missing.
         NotImplementedError: if there is no kernel for the device here.
     """
-    outputs: list[Tensor] = _run_plan(images, constants, program, arena_bytes, shapes)
+    outputs: list[Tensor] = _run_plan(images, constants, program, arena_bytes, shapes, persistent)
     return outputs
 
 
@@ -51,7 +59,9 @@ def run_plan_steps(
     _run_plan_steps(images, constants, program, arena, outputs, first, end)
 
 
-def _fake(images: Tensor, _constants: Tensor, _program: Tensor, _arena_bytes: int, shapes: list[int]) -> list[Tensor]:
+def _fake(
+    images: Tensor, _constants: Tensor, _program: Tensor, _arena_bytes: int, shapes: list[int], _persistent: bool
+) -> list[Tensor]:
     return [images.new_empty(images.shape[0], *shapes[i : i + 3]) for i in range(0, len(shapes), 3)]
 
 

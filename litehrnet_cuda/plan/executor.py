@@ -9,12 +9,14 @@ from litehrnet_cuda.ops.run_plan import run_plan, run_plan_steps
 from litehrnet_cuda.plan.program import Program
 
 
-def run_program(program: Program, images: Tensor) -> list[Tensor]:
+def run_program(program: Program, images: Tensor, *, persistent: bool = False) -> list[Tensor]:
     """Runs a program on the current stream of the images' device.
 
     Args:
         program: what :func:`litehrnet_cuda.plan.program.compile_plan` returns, on the images' device.
         images: ``[N, channels, height, width]`` of the program's size and type.
+        persistent: in one launch of a persistent kernel rather than in one for each step. There is none in fp64, and
+            a CUDA graph cannot record it.
 
     Returns:
         the network's outputs, from high to low resolution, each ``[N, channels, height, width]``.
@@ -32,7 +34,7 @@ def run_program(program: Program, images: Tensor) -> list[Tensor]:
         )
     if images.device != program.constants.device:
         raise InputError(f"images: expected them on {program.constants.device}, as the program, got {images.device}")
-    return run_plan(images, program.constants, program.code, program.arena_bytes, list(program.shapes))
+    return run_plan(images, program.constants, program.code, program.arena_bytes, list(program.shapes), persistent)
 
 
 def run_steps(

@@ -20,7 +20,7 @@ def program() -> Program:
 
 def test_opcheck(program: Program) -> None:
     images = torch.randn(2, 3, 32, 32)
-    arguments = (images, program.constants, program.code, program.arena_bytes, list(program.shapes))
+    arguments = (images, program.constants, program.code, program.arena_bytes, list(program.shapes), False)
     torch.library.opcheck(torch.ops.litehrnet_cuda._run_plan.default, arguments)
     arena = torch.zeros(2 * program.arena_bytes, dtype=torch.uint8)
     outputs = [torch.zeros(2, 5, 8, 8)]

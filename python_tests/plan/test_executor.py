@@ -174,6 +174,38 @@ def test_changed_inputs_and_two_runs_are_bitwise_equal() -> None:
     assert not torch.equal(a, b)
 
 
+@pytest.mark.parametrize(
+    ("network", "dtype"),
+    [
+        ("litehrnet_18", torch.float32),
+        ("litehrnet_18", torch.float16),
+        ("naive_litehrnet_18", torch.bfloat16),
+        pytest.param("litehrnet_30", torch.float32, marks=pytest.mark.slow),
+    ],
+)
+def test_one_launch(library: emulation.Library, network: str, dtype: torch.dtype) -> None:
+    program = compile_plan(build_plan(pose_network(network), 50, 71, dtype))
+    images = torch.randn(2, 3, 50, 71, dtype=torch.float64).to(dtype)
+    (expected,) = run_program(program, images)
+    results = []
+    for seed in (0, 1, 2):
+        library.reset()
+        library.configure(seed=seed)
+        results += run_program(program, images, persistent=True)
+        (launch,) = library.launches()
+        assert "plan_persistent_kernel" in launch["kernel"]
+        assert launch["grid"][0] > 1
+    assert all(torch.equal(results[0], other) for other in results[1:])
+    # Tiles are cut for blocks of another size, so sums of gates' means may be taken in another order.
+    assert relative_error(results[0], expected.double()) < 8 * torch.finfo(dtype).eps
+
+
+def test_one_launch_has_no_double_precision() -> None:
+    program = compile_plan(build_plan(pose_network("litehrnet_18"), 32, 32, torch.float64))
+    with pytest.raises(RuntimeError, match="the one launch could not be started"):
+        run_program(program, torch.zeros(1, 3, 32, 32, dtype=torch.float64), persistent=True)
+
+
 def test_images_of_any_layout() -> None:
     plan = build_plan(pose_network("litehrnet_18"), 64, 48)
     images = torch.randn(2, 3, 64, 48)

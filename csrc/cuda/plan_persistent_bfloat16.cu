@@ -1,0 +1,8 @@
+// The launch for all steps of a plan in bf16.
+#include "cuda/plan_persistent_kernel.cuh"
+
+namespace litehrnet::plan_persistent {
+
+template cudaError_t launch_kernel<__nv_bfloat16>(const void*, int, const LaunchShape&, cudaStream_t);
+
+}  // namespace litehrnet::plan_persistent
