@@ -51,6 +51,22 @@ class Mutant:
         return path
 
 
+@dataclass(frozen=True)
+class TriedMutant(Mutant):
+    """A mutant that a program in a process of its own puts to the test, in one of its trials: see `mutant_trials`."""
+
+    trial: str = ""
+
+    @property
+    def element_type(self) -> str:
+        """That of the trial, which compiles in a quarter of the time that all take."""
+        return "float"
+
+    def text(self) -> str:
+        visit = f"[](DType, auto visit) {{ return visit({self.element_type}{{}}); }}(dtype, "
+        return super().text().replace("visit_dtype(dtype, ", visit)
+
+
 _INCLUDE = re.compile(r'^#include "(.+)"\n', re.MULTILINE)
 _ONCE = "#pragma once\n"
 

@@ -17,7 +17,7 @@ SIZES = [(256, 192), (50, 71), (33, 97)]
 # goes on from the stem as it is; two branches at most; halves of odd width.
 UNUSUAL = [
     Variant("three_blocks", (1, 2), (16, 32, 64), num_blocks=3),
-    Variant("five_blocks", (2,), (20, 44), num_blocks=5, stem_channels=20),
+    Variant("five_blocks", (2,), (20, 46), num_blocks=5, stem_channels=20),
     Variant("no_blocks", (2, 1), (16, 24, 40), num_blocks=0),
     Variant("wide_stem", (1, 1), (18, 30, 66), "NAIVE", num_blocks=3, stem_channels=16, expand_ratio=1.5),
     Variant("five_branches", (1, 1, 1, 1), (16, 16, 24, 32, 48)),

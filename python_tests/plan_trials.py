@@ -3,8 +3,11 @@
     python plan_trials.py build/emulated/<library>.so --networks litehrnet_18 --sizes 64x48 --dtypes float32
 
 Every step starts from buffers of random numbers, each in a place of its own, with NaN in all that it has no business to
-read, and between the buffers. What it writes is compared with the reference executor; all else has to stay as it was,
-bit by bit. It stops at the first disagreement with exit status 1 and one sentence; else it counts its trials.
+read, and between the buffers and the constants. What it writes is compared with the reference executor; all else has to
+stay as it was, bit by bit. In a checked library an access to anything but the step's planes and the constants is out of
+bounds. It stops at the first disagreement with exit status 1 and one sentence; else it counts its trials.
+
+--whole runs whole forward passes instead.
 
 Tolerance, as in test_kernels_native.py: twice the error of the reference in the plan's own type, and one rounding of
 the largest value. The reference computes as the kernels do, in the accumulation type, and rounds what it stores.
@@ -25,6 +28,8 @@ from typing import Any
 
 import emulation
 import torch
+from official_reference import relative_error
+from plan_bounds import GuardedProgram, bounds_of, compile_guarded
 from plan_cases import UNUSUAL, backbone_of, pose_network
 from torch import Tensor
 from unusual_steps import unusual_plan
@@ -32,32 +37,35 @@ from unusual_steps import unusual_plan
 from litehrnet_cuda import _extension
 from litehrnet_cuda.models.litehrnet import VARIANTS
 from litehrnet_cuda.plan import Plan, build_plan
-from litehrnet_cuda.plan.executor import run_steps
+from litehrnet_cuda.plan.executor import run_program, run_steps
 from litehrnet_cuda.plan.memory import ALIGNMENT, Layout, buffer_bytes, buffer_dtype
 from litehrnet_cuda.plan.operands import plane_count
 from litehrnet_cuda.plan.packing import ACCUMULATE
 from litehrnet_cuda.plan.program import Program, compile_plan
-from litehrnet_cuda.plan.reference import Memory, run_step
-from litehrnet_cuda.plan.steps import STEPS, Step
+from litehrnet_cuda.plan.reference import Memory, run_reference, run_step
+from litehrnet_cuda.plan.steps import STEPS, FuseUpward, Step
 
 BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
+def network_plan(network: str, size: tuple[int, int], dtype: torch.dtype) -> Plan:
+    """The plan of a published variant, an unusual one, or with a backbone's outputs."""
+    if network == "unusual_steps":
+        return unusual_plan(dtype)
+    if network == "returned":  # sums that are returned and that chains read
+        return build_plan(backbone_of("litehrnet_18", with_head=False, branches="all"), *size, dtype)
+    if network == "returned_head":  # outputs that later steps read
+        return build_plan(backbone_of("litehrnet_18", branches="all"), *size, dtype)
+    if network == "top":
+        return build_plan(backbone_of("litehrnet_18", with_head=False), *size, dtype)
+    variants = {variant.name: variant for variant in UNUSUAL}
+    return build_plan(pose_network(variants.get(network, network)), *size, dtype)
+
+
 @cache
 def plan_of(network: str, size: tuple[int, int], dtype: torch.dtype) -> Plan:
-    """A plan with room between its buffers: of a published variant, an unusual one, or with a backbone's outputs."""
-    if network == "unusual_steps":
-        plan = unusual_plan(dtype)
-    elif network == "returned":  # sums that are returned and that chains read
-        plan = build_plan(backbone_of("litehrnet_18", with_head=False, branches="all"), *size, dtype)
-    elif network == "returned_head":  # outputs that later steps read
-        plan = build_plan(backbone_of("litehrnet_18", branches="all"), *size, dtype)
-    elif network == "top":
-        plan = build_plan(backbone_of("litehrnet_18", with_head=False), *size, dtype)
-    else:
-        variants = {variant.name: variant for variant in UNUSUAL}
-        plan = build_plan(pose_network(variants.get(network, network)), *size, dtype)
-    return apart(plan)
+    """The same with room between its buffers."""
+    return apart(network_plan(network, size, dtype))
 
 
 NETWORKS = [*VARIANTS, *(variant.name for variant in UNUSUAL), "returned", "returned_head", "top", "unusual_steps"]
@@ -91,7 +99,8 @@ def different(plan: Plan, kinds: Iterable[str] = ()) -> list[int]:
             for planes in operands
         )
         if type(step).__name__ in chosen:
-            found.setdefault((type(step), len(step.evaluated_gates()), form), number)
+            relu = isinstance(step, FuseUpward) and step.relu
+            found.setdefault((type(step), len(step.evaluated_gates()), relu, form), number)
     return list(found.values())
 
 
@@ -117,8 +126,6 @@ def filled(plan: Plan, step: Step, batch: int, shift: int = 0) -> Memory:
         buffer = plan.buffers[run.buffer]
         planes = memory.whole(run.buffer)[:, run.first : run.first + run.count]
         values = torch.randn(planes.shape, generator=random, dtype=torch.float64)
-        if buffer.role in ("gates", "factors"):
-            values = values.sigmoid()
         if buffer.role == "sums":
             values *= tiles[run.buffer] / buffer.width
         planes.copy_(values)
@@ -196,17 +203,18 @@ def try_step(
     batch: int = 1,
     shift: int = 0,
     seeds: Sequence[int] = (0,),
-    program: Program | None = None,
+    program: GuardedProgram | None = None,
 ) -> None:
     """Raises AssertionError at the first disagreement."""
-    step, program = plan.steps[number], program or compile_plan(plan)
+    step, program = plan.steps[number], program or compile_guarded(plan)
     first: list[Tensor] = []
     for seed in seeds:
         library.configure(seed=seed)
         memory = filled(plan, step, batch, shift)
         before = copy.copy(memory)
         before.buffers = [values.clone() for values in memory.buffers]
-        run_number(memory, program, number)
+        with bounds_of(library, step, memory, program):
+            run_number(memory, program.program, number)
         assert library.errors() == [], library.errors()[0]["message"]
         results = assert_written(memory, before, step)
         first = first or results
@@ -229,10 +237,26 @@ class Trial:
     def run(self, library: emulation.Library) -> int:
         """Tries every step, and returns how many they were."""
         plan = plan_of(self.network, self.size, self.dtype)
-        program, numbers = compile_plan(plan), different(plan, self.kinds)
+        program, numbers = compile_guarded(plan), different(plan, self.kinds)
         for number in numbers:
             try_step(library, plan, number, batch=self.batch, shift=self.shift, seeds=self.seeds, program=program)
         return len(numbers)
+
+    def run_whole(self, library: emulation.Library, *, persistent: bool) -> int:
+        """Runs a forward pass, and returns one."""
+        plan = network_plan(self.network, self.size, self.dtype)
+        image, random = plan.buffers[0], torch.Generator().manual_seed(0)
+        images = torch.randn(self.batch, image.channels, image.height, image.width, generator=random).to(self.dtype)
+        for seed in self.seeds:
+            library.configure(seed=seed)
+            results = run_program(compile_plan(plan), images, persistent=persistent)
+            assert library.errors() == [], library.errors()[0]["message"]
+            for got, want in zip(results, run_reference(plan, images), strict=True):
+                assert got.shape == want.shape, f"wrong result: of shape {got.shape}, expected {want.shape}"
+                off = relative_error(got, want)
+                # What the roundings on the way grow to is below, see test_executor.py, and a mistake far above.
+                assert off < 100 * torch.finfo(self.dtype).eps, f"wrong result: {off:.2e} off"
+        return 1
 
     def __str__(self) -> str:
         height, width = self.size
@@ -258,9 +282,12 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--shift", type=int, default=0)
     parser.add_argument("--seeds", nargs="+", type=int, default=[2])
+    parser.add_argument("--whole", action="store_true", help="forward passes rather than single steps")
+    parser.add_argument("--persistent", action="store_true", help="each in one launch")
     options = parser.parse_args()
 
     assert _extension.load().ok
+    torch.use_deterministic_algorithms(True, warn_only=True)  # which fills what is allocated without a value
     torch.ops.load_library(str(options.library))
     library = emulation.Library(options.library)
     library.reset()
@@ -279,7 +306,10 @@ def main() -> int:
                     tuple(options.kinds),
                 )
                 try:
-                    trials += trial.run(library)
+                    if options.whole:
+                        trials += trial.run_whole(library, persistent=options.persistent)
+                    else:
+                        trials += trial.run(library)
                 except (AssertionError, RuntimeError) as error:
                     kinds = "".join(f"{kind}, " for kind in sorted(library.kinds()))
                     print(f"{trial}: {kinds}{error}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from mutants import ADDRESS, BOUNDS, RACE, UNINITIALISED, WRONG, Mutant
+from mutants import ADDRESS, BOUNDS, RACE, UNINITIALISED, WRONG, TriedMutant
 
 BLOCK = "conditional_channel_weighting_batch_norm"
 
@@ -28,15 +28,11 @@ TRIALS: dict[str, list[str]] = {
 
 
 @dataclass(frozen=True)
-class TrainingMutant(Mutant):
+class TrainingMutant(TriedMutant):
     """A mutant that ``op``, the one of its file unless said otherwise, shows in one of `TRIALS`."""
 
     trial: str = "odd"
     op: str = ""
-
-    def text(self) -> str:
-        # Trials are in fp32, which compiles in a quarter of the time that all element types take.
-        return super().text().replace("visit_dtype(dtype, ", "[](DType, auto visit) { return visit(float{}); }(dtype, ")
 
     @property
     def tried_op(self) -> str:

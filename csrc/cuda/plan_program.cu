@@ -39,7 +39,6 @@ class Reader {
   Reader(const std::int64_t* code, std::int64_t length, const PlanMemory& memory, DType dtype)
       : next_(code), end_(code + length), memory_(memory), size_(static_cast<int>(element_size(dtype))) {}
 
-  bool ok() const { return ok_; }
   bool at_end() const { return ok_ && next_ == end_; }
 
   int number(std::int64_t least = 0, std::int64_t most = kMaxGrid) {

@@ -223,7 +223,7 @@ __device__ void run_tile_of(const Phase& p, int block, unsigned char* shared) {
 #pragma unroll 1
   for (int item = warp; item < hidden * chunks; item += kWarps) {
     Row1 row;
-    if constexpr (kEarly) row = next1;
+    if constexpr (kEarly || kTileLoop) row = next1;
     acc bias = next_bias1;
     request_row1(kEarly ? item + kWarps : item, kEarly ? next1 : row, kEarly ? next_bias1 : bias);
     const int output = p.chunks_divisor.divide(item), position0 = (item - output * chunks) * kPositions;
@@ -251,7 +251,7 @@ __device__ void run_tile_of(const Phase& p, int block, unsigned char* shared) {
     const int item = item0 + slot2;
     const bool live = item < outputs * chunks;
     Row2 row;
-    if constexpr (kEarly) row = next2;
+    if constexpr (kEarly || kTileLoop) row = next2;
     acc bias = next_bias2;
     request_row2(kEarly ? item + kOutputs2 : item, kEarly ? next2 : row, kEarly ? next_bias2 : bias);
     const int index = p.chunks_divisor.divide(item), output = output0 + index;

@@ -62,6 +62,15 @@ TRIALS = [
     Trial("returned", (33, 97)),
     Trial("returned_head", (33, 97)),
     Trial("top"),
+    # Planes of several tiles; tiles that need not be cut for the sake of blocks.
+    Trial("three_blocks", (128, 256), batch=2, kinds=("GatedDepthwise",)),
+    Trial(
+        "naive_litehrnet_18",
+        (50, 71),
+        batch=24,
+        kinds=("StemConvolution", "SeparableConvolution", "PointwiseConvolution"),
+    ),
+    Trial("unusual_steps", (1, 1), batch=40, shift=4),
     Trial("unusual_steps", (1, 1), batch=2),
     Trial("unusual_steps", (1, 1), dtype=torch.float16),
 ]
@@ -214,6 +223,15 @@ def test_images_of_any_layout() -> None:
     shifted = torch.cat([torch.zeros(1), images.flatten()])[1:].view(images.shape)
     for x in (images.to(memory_format=torch.channels_last), shifted, torch.cat([images, images], 3)[..., :48]):
         assert relative_error(run_program(program, x)[0], expected) < 5e-6
+
+
+def test_allocates_the_arena_and_the_outputs_alone() -> None:
+    program = compile_plan(build_plan(backbone_of("litehrnet_18", branches="all"), 64, 48, torch.float32))
+    images = torch.randn(2, 3, 64, 48)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        outputs = run_program(program, images)
+    allocated = [event.self_cpu_memory_usage for event in profile.events() if event.self_cpu_memory_usage > 0]
+    assert allocated == [2 * program.arena_bytes, *(y.numel() * y.element_size() for y in outputs)]
 
 
 def test_no_images() -> None:

@@ -52,7 +52,7 @@ def test_unusual_variants(variant: Variant) -> None:
         assert_no_overlap(build_plan(backbone_of(variant, with_head=False), 45, 64, dtype))
 
 
-@pytest.mark.parametrize("name", ["litehrnet_18", "wider_naive_litehrnet_18"])
+@pytest.mark.parametrize("name", ["litehrnet_18", "litehrnet_30", "wider_naive_litehrnet_18"])
 def test_less_than_half_of_what_eager_needs(name: str) -> None:
     eager = (
         measure_complexity(VARIANTS[name], height=256, width=192).peak_bytes - 3 * 256 * 192 * 4

@@ -1,0 +1,67 @@
+"""Builds libraries of emulated ops with a mutant in them, and runs a program of trials on each, in its own process."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeAlias, TypeVar
+
+import emulated_ops
+import pytest
+from mutants import ADDRESS, CSRC, TriedMutant
+
+WORKERS = 2  # programs that compile, link or try mutants at once
+
+Result = subprocess.CompletedProcess[str]
+M = TypeVar("M", bound=TriedMutant)
+ResultOf: TypeAlias = Callable[[M], Result]
+
+
+@dataclass(frozen=True)
+class MutantTrials(Generic[M]):
+    """The sources of a library, and ``run(mutant, library, sanitized)``, which runs the mutant's trial on it.
+
+    What reaches beyond torch's tensors is AddressSanitizer's to find; all else is found in the checked build.
+    """
+
+    kernels: Sequence[Path]
+    adapters: Sequence[Path]
+    run: Callable[[M, Path, bool], Result]
+
+    def library_of(self, mutant: M | None, sanitized: bool) -> Path:
+        """The library with a mutant, or without any."""
+
+        # The mutant comes first: of functions that several sources have, the linker takes the first one.
+        def replaced(paths: Sequence[Path]) -> list[Path]:
+            if mutant is None or CSRC / mutant.file not in paths:
+                return list(paths)
+            return [mutant.write(), *(path for path in paths if path != CSRC / mutant.file)]
+
+        return emulated_ops.build(
+            "asan" if sanitized else "checked",
+            kernels=replaced(self.kernels),
+            adapters=replaced(self.adapters),
+            flags=emulated_ops.UNDEFINED if sanitized else (),
+        )
+
+    def results(self, request: pytest.FixtureRequest) -> Iterator[ResultOf[M]]:
+        """For a fixture: all the module's mutants that were selected, tried side by side."""
+        functions = [item for item in request.session.items if isinstance(item, pytest.Function)]
+        mine = [item for item in functions if item.module is request.module]
+        selected: list[M] = [item.callspec.params["mutant"] for item in mine if item.originalname == "test_mutant_dies"]
+        for sanitized in {mutant.cause == ADDRESS for mutant in selected}:
+            self.library_of(None, sanitized)  # what all share is compiled once
+        with ThreadPoolExecutor(WORKERS) as pool:
+            futures: dict[str, Future[Result]] = {m.name: pool.submit(self._try, m) for m in selected}
+            yield lambda mutant: futures[mutant.name].result()
+            pool.shutdown(cancel_futures=True)
+
+    def _try(self, mutant: M) -> Result:
+        sanitized = mutant.cause == ADDRESS
+        library = self.library_of(mutant, sanitized)
+        result = self.run(mutant, library, sanitized)
+        library.unlink()  # some MB, for this once; the objects that it shares with others stay
+        return result
