@@ -161,20 +161,23 @@ def _resources(log: str) -> dict[tuple[str, str], dict[str, int]]:
 
 
 def _wide_accesses(path: Path, cuobjdump: Path) -> dict[tuple[str, str], tuple[int, int]]:
-    """Loads and stores of 16 bytes or more of global memory, by mangled kernel name and architecture."""
+    """Loads and stores of 16 bytes or more of global memory, by mangled kernel name and architecture.
+
+    Generic ones, LD and ST, are such, too: their pointers have been kept in shared memory.
+    """
     command = [str(cuobjdump), "-sass", str(path)]
     text = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False).stdout
     counts: dict[tuple[str, str], Counter[str]] = {}
     architecture, current = "", Counter[str]()
     for line in text.splitlines():
-        if match := re.search(r"arch = sm_(\d+)|Function : (\w+)|\b(LDG|STG)\.\S*\b(?:128|256)\b", line):
+        if match := re.search(r"arch = sm_(\d+)|Function : (\w+)|\b(LD|ST)G?\.\S*\b(?:128|256)\b", line):
             if match[1]:
                 architecture = _architecture(match[1])
             elif match[2]:
                 current = counts.setdefault((match[2], architecture), Counter())
             else:
                 current[match[3]] += 1
-    return {key: (count["LDG"], count["STG"]) for key, count in counts.items()}
+    return {key: (count["LD"], count["ST"]) for key, count in counts.items()}
 
 
 def _short_name(mangled: str) -> str:

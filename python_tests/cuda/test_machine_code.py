@@ -84,19 +84,33 @@ def test_machine_code_is_no_worse_than_the_table(kernel: str, measured: dict[str
 
 # Kernels for training that write no maps, only hidden values, logits, statistics or parts of sums, in an order in which
 # neighbouring threads write neighbours, an accumulator each. Some read no maps either. Vectors of depthwise
-# convolution's backward pass are of 16 bytes of accumulators, hence of 8 bytes of 16-bit maps.
+# convolution's backward pass are of 16 bytes of accumulators, hence of 8 bytes of 16-bit maps; and so are those that
+# steps of a plan write after a matrix product, 4 pixels of a tile. Gates are written position by position.
 NO_MAPS_WRITTEN = (
     "depthwise_conv_batch_norm_statistics_kernel",
     "hidden_kernel",
     "logits_kernel",
+    "plan_resolution_gates_kernel",
     "reductions_kernel",
     "update_running_statistics_kernel",
     "weighting_backward_hidden_kernel",
     "weighting_backward_logits_kernel",
     "weighting_backward_windows_kernel",
 )
-NO_MAPS_READ = tuple(kernel for kernel in NO_MAPS_WRITTEN if kernel not in ("hidden_kernel", NO_MAPS_WRITTEN[-1]))
-HALF_VECTORS = tuple(f"depthwise_conv_batch_norm_backward_kernel<{dtype}>" for dtype in ("half", "bfloat16"))
+MAPS_READ = ("hidden_kernel", "plan_resolution_gates_kernel", "weighting_backward_windows_kernel")
+NO_MAPS_READ = tuple(kernel for kernel in NO_MAPS_WRITTEN if kernel not in MAPS_READ)
+HALF_VECTORS = tuple(
+    f"{kernel}<{dtype}>"
+    for kernel in (
+        "depthwise_conv_batch_norm_backward_kernel",
+        "plan_fuse_downward_kernel",
+        "plan_head_convolution_kernel",
+        "plan_pointwise_convolution_kernel",
+        "plan_separable_convolution_kernel",
+        "plan_stem_convolution_kernel",
+    )
+    for dtype in ("half", "bfloat16")
+)
 
 
 def test_kernels_read_and_write_maps_sixteen_bytes_at_a_time() -> None:
