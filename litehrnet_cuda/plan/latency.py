@@ -105,7 +105,7 @@ DEPENDENT = Way(
 )
 PERSISTENT = Way(
     "one launch",
-    "barriers of a whole grid, each twice through L2, in a single launch; there is no such kernel yet",
+    "barriers of a whole grid, each twice through L2, in a single launch (persistent=True)",
     _HOST,
     Range(0.8e-6, 3e-6),
 )
