@@ -114,7 +114,8 @@ class OptimizedNetwork:
 
     It runs as a plan where a backend other than plain PyTorch can (:func:`litehrnet_cuda.backends.select_backend`), in
     its own dtype even under autocast. Elsewhere, for sizes that kernels refuse, and if the model has parts of the
-    user's own or hooks, the model itself is run, in evaluation mode; :meth:`backend_for` tells.
+    user's own or hooks, the model itself is run, in evaluation mode; :meth:`backend_for` tells. A CUDA graph in which
+    calls are recorded needs it as long as it is replayed.
 
     Args:
         model: the network. It must not change.
@@ -149,6 +150,7 @@ class OptimizedNetwork:
         self._max_graphs = max_graphs
         self._unplanned = unplanned
         self._persistent = persistent
+        self._recorded: set[Function] = set()
         self._copies: dict[torch.device, nn.Module] = {}
         self._programs = RecentlyUsed(MAX_PROGRAMS, _Program)
         self._graphs = GraphCache(max_graphs) if max_graphs else None
@@ -170,6 +172,10 @@ class OptimizedNetwork:
         function = self._program_for(images).function_around(around)
         if function is None:
             return self._run_model(images, around)
+        if is_recorded(
+            images.device
+        ):  # by the user: the launches read the program's weights whenever they are replayed
+            self._recorded.add(function)
         images = images.to(self.dtype).contiguous()
         graphs = self._graphs if len(images) else None  # nothing is launched for no images
         outputs = function(images) if graphs is None else graphs.run(function, images)

@@ -34,11 +34,13 @@ def run_plans() -> int:
         for dtype in DTYPES:
             plan = build_plan(pose_network(network), *size, dtype)
             images = torch.randn(batch, 3, *size, generator=torch.Generator().manual_seed(0)).to(dtype)
-            outputs = run_program(compile_plan(plan).to(gpu_cases.DEVICE), images.to(gpu_cases.DEVICE))
-            for y, expected in zip(outputs, run_reference(plan, images), strict=True):
-                scale = expected.abs().max().item()
-                torch.testing.assert_close(y.cpu(), expected, rtol=0, atol=32 * op_cases.FLOOR[dtype] * scale)
-    return len(PLANS) * len(DTYPES)
+            program, expected = compile_plan(plan).to(gpu_cases.DEVICE), run_reference(plan, images)
+            for persistent in (False, True):
+                outputs = run_program(program, images.to(gpu_cases.DEVICE), persistent=persistent)
+                for y, truth in zip(outputs, expected, strict=True):
+                    atol = 32 * op_cases.FLOOR[dtype] * truth.abs().max().item()
+                    torch.testing.assert_close(y.cpu(), truth, rtol=0, atol=atol)
+    return 2 * len(PLANS) * len(DTYPES)
 
 
 def main() -> int:

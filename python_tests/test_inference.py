@@ -387,7 +387,7 @@ def test_what_cannot_be_used_is_said(call: Callable[[], Any], message: str) -> N
 def test_other_errors_of_the_first_run_are_the_callers(plain: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
     fast = optimize_for_inference(small())
 
-    def fail(program: Any, x: Tensor) -> list[Tensor]:
+    def fail(program: Any, x: Tensor, *, persistent: bool) -> list[Tensor]:
         raise RuntimeError("CUDA out of memory")
 
     with monkeypatch.context() as patch:

@@ -91,7 +91,7 @@ __device__ __forceinline__ T* dynamic_shared() {
 #endif
 
 // A copy that is queued on the stream, from memory that the caller may let go of at once: CUDA stages pageable memory
-// before it returns. A recorded stream would read that memory later, and is refused.
+// before it returns, and may wait for the stream to do so. A recorded stream would read that memory later, and is refused.
 inline cudaError_t copy_to_device(void* to, const void* from, std::size_t bytes, cudaStream_t stream) {
   cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
   const cudaError_t error = cudaStreamIsCapturing(stream, &status);
@@ -114,6 +114,12 @@ cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::si
 template <class... Parameters>
 cudaError_t launch_dependent(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared_bytes,
                              cudaStream_t stream, typename platform::Identity<Parameters>::type... arguments) {
+  // The code that runs has to be able to wait, too: an older architecture's, compiled just in time, is not. Kernels with
+  // the same parameters are compiled for the same architectures.
+  static const int compiled_for = [&] {
+    cudaFuncAttributes attributes{};
+    return cudaFuncGetAttributes(&attributes, kernel) == cudaSuccess ? attributes.ptxVersion : 0;
+  }();
   int device = 0, major = 0;
   cudaError_t error = cudaGetDevice(&device);
   if (error == cudaSuccess) error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
@@ -127,7 +133,7 @@ cudaError_t launch_dependent(void (*kernel)(Parameters...), dim3 grid, dim3 bloc
   config.dynamicSmemBytes = shared_bytes;
   config.stream = stream;
   config.attrs = &attribute;
-  config.numAttrs = major >= 9 ? 1 : 0;
+  config.numAttrs = major >= 9 && compiled_for >= 90 ? 1 : 0;
   void* pointers[] = {const_cast<void*>(static_cast<const void*>(&arguments))..., nullptr};
   return platform::counted(cudaLaunchKernelExC(&config, reinterpret_cast<const void*>(kernel), pointers));
 }

@@ -72,10 +72,13 @@ class Reader {
   }
 
   // memory, alignment, table, height, width
-  PlaneSources sources(int* aligned) {
+  PlaneSources sources(int* aligned, bool optional = false) {
     PlaneSources result{};
     result.memory = memory(aligned);
-    if (result.memory == nullptr) return result;
+    if (result.memory == nullptr) {
+      ok_ = ok_ && optional;
+      return result;
+    }
     result.planes = table<PlaneSource>(&result.count);
     result.batch = memory_.batch;
     result.height = number(1);
@@ -84,10 +87,13 @@ class Reader {
   }
 
   // memory, alignment, buffer in units of 256 bytes, first element, image stride, plane stride, count, height, width
-  PlaneTarget target(int* aligned) {
+  PlaneTarget target(int* aligned, bool optional = false) {
     PlaneTarget result{};
     void* base = memory(aligned);
-    if (base == nullptr) return result;
+    if (base == nullptr) {
+      ok_ = ok_ && optional;
+      return result;
+    }
     Place place{};
     place.buffer = static_cast<std::uint32_t>(number());
     place.first = static_cast<std::uint32_t>(number());
@@ -253,7 +259,7 @@ void read(Reader& code, PlanFuseUpwardParams& params) {
   params.bias = code.constant();
   params.relu = code.number(0, 1);
   params.output = code.target(&params.vec);
-  params.also = code.target(&params.vec);
+  params.also = code.target(&params.vec, true);
 }
 
 void read(Reader& code, PlanFuseDownwardParams& params) {
@@ -278,7 +284,7 @@ void read(Reader& code, PlanHeadConvolutionParams& params) {
   params.batch = code.batch();
   params.vec = kAnyAlignment;
   params.input = code.sources(&ignored);
-  params.below = code.sources(&ignored);
+  params.below = code.sources(&ignored, true);
   params.filter = code.constant();
   params.filter_bias = code.constant();
   params.rows = code.number(1);

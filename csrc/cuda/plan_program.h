@@ -31,7 +31,8 @@ struct PlanSteps {
 };
 
 // The launches of a plan's steps, one each. Returns cudaErrorInvalidValue for a program that is no such list or says of
-// its operands what cannot be, or for sizes outside of a step's limits; else the launches' result.
+// its operands what cannot be, or for sizes outside of a step's limits; else the launches' result. What tables say, and
+// places in the arena and the outputs, are believed.
 cudaError_t launch_plan(const PlanProgram& program, const PlanMemory& memory, DType dtype, PlanSteps& steps,
                         cudaStream_t stream);
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Hashable
@@ -70,6 +72,12 @@ class CudaGraph:
     def wait(self) -> None:
         """Returns when the stream has done what it has been given."""
         self._stream.synchronize()
+
+    def __del__(self) -> None:
+        # Whoever lets go of it, see _release. Not at the interpreter's end, nor where waiting is forbidden.
+        if not sys.is_finalizing() and hasattr(self, "_outputs"):
+            with contextlib.suppress(RuntimeError):
+                self.wait()
 
 
 @functools.cache

@@ -133,3 +133,26 @@ def test_estimator_scores_as_on_the_cpu(flip_test: bool) -> None:
     for _ in range(2):
         # Of the largest value; scores are largest values.
         np.testing.assert_allclose(estimator(image, boxes).scores, expected, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(("name", "size", "batch"), [("litehrnet_18", (256, 192), 1), ("litehrnet_30", (50, 71), 64)])
+def test_one_launch_matches_the_plan(name: str, size: tuple[int, int], batch: int, dtype: torch.dtype) -> None:
+    model, x = pose_network(name), noise(batch, size, dtype)
+    one, plan = (optimize_for_inference(model, dtype=dtype, persistent=persistent) for persistent in (True, False))
+    assert one.backend_for(x) == PLANNED
+    assert relative_error(one(x), plan(x).double()) < TOLERANCE[dtype]
+    assert_same_bits([one(x)], [one(x)])
+
+
+def test_one_launch_is_not_recorded() -> None:
+    one, x = (
+        optimize_for_inference(pose_network("litehrnet_18"), dtype=torch.float32, persistent=True),
+        noise(1, (64, 64)),
+    )
+    one(x)
+    with (
+        pytest.raises(RuntimeError, match="the one launch could not be started"),
+        torch.cuda.graph(torch.cuda.CUDAGraph()),
+    ):
+        one(x)

@@ -138,7 +138,7 @@ def contenders(model: nn.Module, images: Tensor) -> dict[str, Callable[[Tensor],
     """What is timed for a model and images like these, by name; "eager", plain PyTorch, comes first.
 
     Where networks run as plans: "fused blocks" is the model as it is, module by module, "plan" the whole of it in one
-    call and, on a GPU, "plan, graph" the same as a CUDA graph.
+    call and, on a GPU, "plan, graph" the same as a CUDA graph, and "plan, one launch" by the persistent kernel.
     """
     from litehrnet_cuda.backends import select_backend, use_backend
     from litehrnet_cuda.inference import optimize_for_inference
@@ -155,6 +155,7 @@ def contenders(model: nn.Module, images: Tensor) -> dict[str, Callable[[Tensor],
             calls["plan"] = plan
             if images.device.type == "cuda":
                 calls["plan, graph"] = optimize_for_inference(model)  # type: ignore[arg-type]
+                calls["plan, one launch"] = optimize_for_inference(model, persistent=True)  # type: ignore[arg-type]
     return calls
 
 
