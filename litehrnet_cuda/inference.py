@@ -142,10 +142,10 @@ class OptimizedNetwork:
         if max_graphs < 0:
             raise InputError(f"max_graphs: expected 0 or more, got {max_graphs}")
         self.dtype = dtype or next(model.parameters()).dtype
-        if persistent and (max_graphs or self.dtype == torch.float64):
-            raise InputError(
-                f"persistent: expected no CUDA graphs and fp16, bf16 or fp32, got {max_graphs} graphs and {self.dtype}"
-            )
+        if persistent and max_graphs:
+            raise InputError(f"persistent: expected max_graphs=0, because CUDA graphs do not take it, got {max_graphs}")
+        if persistent and self.dtype == torch.float64:
+            raise InputError("persistent: expected fp16, bf16 or fp32, because there is no such kernel in fp64")
         self._model = model
         self._max_graphs = max_graphs
         self._unplanned = unplanned
@@ -167,8 +167,9 @@ class OptimizedNetwork:
         Raises:
             InputError: for images of another shape than the model takes, or of integers.
         """
-        if not images.is_floating_point():
-            raise InputError(f"images: expected normalised ones of a floating-point type, got {images.dtype}")
+        if not isinstance(images, Tensor) or not images.is_floating_point():
+            what = images.dtype if isinstance(images, Tensor) else type(images).__name__
+            raise InputError(f"images: expected a tensor of normalised ones of a floating-point type, got {what}")
         function = self._program_for(images).function_around(around)
         if function is None:
             return self._run_model(images, around)
@@ -193,7 +194,8 @@ class OptimizedNetwork:
         if any(part.training for part in model.modules()):
             model.eval()
         images = images.to(self.dtype)
-        return model(images) if around is None else around(lambda x: as_list(model(x)), images)
+        with torch.autocast(images.device.type, enabled=False):  # its own dtype, as everywhere
+            return model(images) if around is None else around(lambda x: as_list(model(x)), images)
 
     def _model_on(self, device: torch.device) -> nn.Module:
         """The model, or for images on another device and a dtype that isn't the model's, a copy."""

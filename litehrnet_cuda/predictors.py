@@ -92,6 +92,11 @@ class PoseEstimator:
             raise InputError(f"decoder: expected one of {', '.join(DECODERS)}, got {decoder!r}")
         if batch_size < 1:
             raise InputError(f"batch_size: expected at least 1, got {batch_size}")
+        if model is not None and not isinstance(model, (str, PoseNetwork)):
+            raise InputError(
+                f"model: expected a name or a PoseNetwork as create_model returns it, which the estimator optimises by "
+                f"itself, got {type(model).__name__}"
+            )
         if isinstance(model, PoseNetwork) and device is None:
             device = next(model.parameters()).device
         self.device = choose_device(device)
