@@ -173,9 +173,8 @@ class OptimizedNetwork:
         function = self._program_for(images).function_around(around)
         if function is None:
             return self._run_model(images, around)
-        if is_recorded(
-            images.device
-        ):  # by the user: the launches read the program's weights whenever they are replayed
+        if is_recorded(images.device):
+            # By the user: the launches read the program's weights whenever they are replayed.
             self._recorded.add(function)
         images = images.to(self.dtype).contiguous()
         graphs = self._graphs if len(images) else None  # nothing is launched for no images

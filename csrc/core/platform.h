@@ -91,7 +91,8 @@ __device__ __forceinline__ T* dynamic_shared() {
 #endif
 
 // A copy that is queued on the stream, from memory that the caller may let go of at once: CUDA stages pageable memory
-// before it returns, and may wait for the stream to do so. A recorded stream would read that memory later, and is refused.
+// before it returns, and may wait for the stream to do so. A recorded stream would read that memory later, and is
+// refused.
 inline cudaError_t copy_to_device(void* to, const void* from, std::size_t bytes, cudaStream_t stream) {
   cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
   const cudaError_t error = cudaStreamIsCapturing(stream, &status);
@@ -114,8 +115,8 @@ cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::si
 template <class... Parameters>
 cudaError_t launch_dependent(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared_bytes,
                              cudaStream_t stream, typename platform::Identity<Parameters>::type... arguments) {
-  // The code that runs has to be able to wait, too: an older architecture's, compiled just in time, is not. Kernels with
-  // the same parameters are compiled for the same architectures.
+  // The code that runs has to be able to wait, too: an older architecture's, compiled just in time, is not. Kernels
+  // with the same parameters are compiled for the same architectures.
   static const int compiled_for = [&] {
     cudaFuncAttributes attributes{};
     return cudaFuncGetAttributes(&attributes, kernel) == cudaSuccess ? attributes.ptxVersion : 0;

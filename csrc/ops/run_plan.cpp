@@ -10,7 +10,7 @@ namespace {
 
 // Runs steps `first` to `end` - 1, or to the last one if `end` is -1; `persistent`: all in one launch.
 void run_steps(const char* op, const Tensor& images, const Tensor& constants, const Tensor& program,
-                  const Tensor& arena, const Tensors& outputs, int64_t first, int64_t end, bool persistent = false) {
+               const Tensor& arena, const Tensors& outputs, int64_t first, int64_t end, bool persistent = false) {
   STD_TORCH_CHECK(images.dim() == 4 && images.is_contiguous(), op, ": images: expected contiguous [N, C, H, W], got ",
                   shape_text(images.sizes()));
   STD_TORCH_CHECK(images.size(0) <= kMaxGrid, op, ": images: expected fewer, got ", images.size(0));
