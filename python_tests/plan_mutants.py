@@ -344,18 +344,18 @@ MUTANTS: list[PlanMutant] = [
             WRONG,
             "unusual",
         ),
-        header="core/planes.h",
+        header="core/planes.cuh",
     ),
     *_of(
         "fuse_downward",
         (
             "factor_of_another_image",
-            "*source.factor.in<const acc_t<scalar_t>>(memory, batch, image)",
-            "*source.factor.in<const acc_t<scalar_t>>(memory, batch, 0)",
+            "*source.factor.in<const acc_t<scalar_t>>(sources.memory, sources.batch, image)",
+            "*source.factor.in<const acc_t<scalar_t>>(sources.memory, sources.batch, 0)",
             WRONG,
             "images",
         ),
-        header="core/planes.h",
+        header="core/planes.cuh",
     ),
     *_of(
         "fuse_upward",
@@ -397,6 +397,7 @@ MUTANTS: list[PlanMutant] = [
             MISALIGNED,
             "shifted",
         ),
+        header="params/plan_reader.h",
     ),
     *_in(
         "cuda/plan_program.cu",
@@ -408,11 +409,13 @@ MUTANTS: list[PlanMutant] = [
             BOUNDS,
             "images",
         ),
+        header="params/plan_reader.h",
     ),
     *_in(
         "cuda/plan_program.cu",
         "GatedDepthwise",
         ("sums_of_one_tile", "* ceil_div(branch.height, larger(branch.rows_per_sum, 1))", "* 1", RACE, "wide"),
+        header="params/plan_reader.h",
     ),
     *_in(
         "cuda/plan_persistent_float32.cu",

@@ -18,6 +18,7 @@ PLAN = ["_run_plan", "_run_plan_steps"]  # of whole networks, not of the network
 # _<operator>_backward, each registered beside its operator
 BACKWARD = [name for name in ALL if name.startswith("_") and name not in PLAN]
 FILES = (
+    "csrc/params/{}.h",
     "csrc/cuda/{}.cu",
     "csrc/cuda/{}.h",
     "csrc/ops/{}.cpp",
@@ -26,10 +27,10 @@ FILES = (
     "python_tests/ops/test_{}.py",
     "python_tests/reference/test_{}.py",
 )
-NATIVE_FILES = FILES[:3]
+NATIVE_FILES = FILES[:4]
 NO_OPERATORS = {"__init__", "batch_norm", "registration", "run_plan"}
 DTYPES = ("float32", "float16", "bfloat16")
-STEP_FILES = ("csrc/cuda/plan_{}.cu", "csrc/cuda/plan_{}.h")
+STEP_FILES = ("csrc/params/plan_{}.h", "csrc/cuda/plan_{}.cu", "csrc/cuda/plan_{}.h")
 # What steps share, and what launches them all.
 NO_STEPS = {"lower_products", "phase", "program", "persistent", *(f"persistent_{dtype}" for dtype in DTYPES)}
 

@@ -1,39 +1,48 @@
 // Integer arithmetic and limits that launchers and kernels share.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
-#include "core/platform.h"
+// What kernels and the host both call. Headers that use these instead of CUDA's words can be read without CUDA.
+#ifdef __CUDACC__
+#define LITEHRNET_HOST_DEVICE __host__ __device__
+#define LITEHRNET_INLINE __forceinline__
+#else
+#define LITEHRNET_HOST_DEVICE
+#define LITEHRNET_INLINE inline
+#endif
 
 namespace litehrnet {
 
 constexpr int kMaxBranches = 4;  // the published networks have up to four resolutions
 constexpr int kWarpSize = 32;
+constexpr int kVecBytes = 16;  // the widest load and store of all architectures up to 9.0
 constexpr std::int64_t kMaxGrid = 0x7fffffff;       // blocks along x that every CUDA device accepts
 constexpr std::size_t kMaxSharedBytes = 48 * 1024;  // dynamic shared memory a block gets without opting in
 
 template <class T>
-__host__ __device__ constexpr T ceil_div(T a, T b) {
+LITEHRNET_HOST_DEVICE constexpr T ceil_div(T a, T b) {
   return (a + b - 1) / b;
 }
 
 template <class T>
-__host__ __device__ constexpr T round_up(T a, T b) {
+LITEHRNET_HOST_DEVICE constexpr T round_up(T a, T b) {
   return ceil_div(a, b) * b;
 }
 
 template <class T>
-__host__ __device__ constexpr T smaller(T a, T b) {
+LITEHRNET_HOST_DEVICE constexpr T smaller(T a, T b) {
   return a < b ? a : b;
 }
 
 template <class T>
-__host__ __device__ constexpr T larger(T a, T b) {
+LITEHRNET_HOST_DEVICE constexpr T larger(T a, T b) {
   return a > b ? a : b;
 }
 
 // The smallest k with 2^k >= value.
-__host__ __device__ constexpr int ceil_log2(int value) {
+LITEHRNET_HOST_DEVICE constexpr int ceil_log2(int value) {
   int k = 0;
   while (k < 30 && (1 << k) < value) ++k;
   return k;
@@ -55,7 +64,7 @@ struct FastDivisor {
     return result;
   }
 
-  __host__ __device__ int divide(int n) const {
+  LITEHRNET_HOST_DEVICE int divide(int n) const {
     const auto unsigned_n = static_cast<std::uint32_t>(n);
     const auto high = static_cast<std::uint32_t>((static_cast<std::uint64_t>(unsigned_n) * magic) >> 32);
     return static_cast<int>((high + unsigned_n) >> shift);

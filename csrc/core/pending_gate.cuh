@@ -9,7 +9,7 @@
 // Sums in a fixed order: every block gets the same factors bit by bit.
 #pragma once
 
-#include "core/planes.h"
+#include "core/planes.cuh"
 #include "core/reduce.cuh"
 #include "core/sigmoid.cuh"
 #include "core/tile_loop.cuh"

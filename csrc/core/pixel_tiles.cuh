@@ -5,7 +5,7 @@
 // resolutions, pixels alone are too few to fill a device. Every part reads the tile's pixels again.
 #pragma once
 
-#include "core/planes.h"
+#include "core/planes.cuh"
 #include "core/tile_product.cuh"
 
 namespace litehrnet {
@@ -155,7 +155,7 @@ struct alignas(16) StagedPlane {
 template <class scalar_t>
 __device__ __forceinline__ void stage_planes(const PlaneSources& sources, int image, StagedPlane<scalar_t>* staged) {
   for (int c = thread_index(); c < sources.count; c += static_cast<int>(blockDim.x)) {
-    const SourcePlane<scalar_t> plane = sources.plane<scalar_t>(c, image);
+    const SourcePlane<scalar_t> plane = source_plane<scalar_t>(sources, c, image);
     StagedPlane<scalar_t> result;
     result.data = plane.data;
     result.factor = plane.factor;

@@ -16,7 +16,7 @@ struct Place {
   std::uint32_t image_stride;  // elements from there to the same one in the next image
 
   template <class T>
-  __host__ __device__ __forceinline__ T* in(const void* memory, int batch, int image) const {
+  LITEHRNET_HOST_DEVICE LITEHRNET_INLINE T* in(const void* memory, int batch, int image) const {
     auto* bytes = static_cast<unsigned char*>(const_cast<void*>(memory));
     const std::uint64_t elements = static_cast<std::uint64_t>(image) * image_stride + first;
     return reinterpret_cast<T*>(bytes + static_cast<std::uint64_t>(buffer) * batch * 256) + elements;
@@ -31,32 +31,11 @@ struct alignas(16) PlaneSource {
 };
 static_assert(sizeof(PlaneSource) == 32, "tables are written byte by byte");
 
-// A plane of an image in memory, with what is pending on it.
-template <class scalar_t>
-struct SourcePlane {
-  const scalar_t* data;
-  acc_t<scalar_t> factor;
-  bool relu;
-
-  __device__ __forceinline__ acc_t<scalar_t> apply(scalar_t pixel) const {
-    const acc_t<scalar_t> value = to_acc(pixel);
-    return (relu && value < 0 ? 0 : value) * factor;
-  }
-};
-
 // An operand that is read, or a scattered one that is written: `count` planes of height x width, rows contiguous.
 struct PlaneSources {
   const PlaneSource* planes;  // [count], device memory; null: there is no such operand
   const void* memory;         // that the tables' places are in
   int batch, count, height, width;
-
-  template <class scalar_t>
-  __device__ __forceinline__ SourcePlane<scalar_t> plane(int number, int image) const {
-    const PlaneSource source = planes[number];
-    acc_t<scalar_t> factor = 1;
-    if (source.has_factor != 0) factor = *source.factor.in<const acc_t<scalar_t>>(memory, batch, image);
-    return {source.data.in<const scalar_t>(memory, batch, image), factor, source.relu != 0};
-  }
 };
 
 // An operand that is written: planes that follow one another.

@@ -1,7 +1,7 @@
 // Sums and products inside a warp, in an order that depends on nothing but the geometry: two runs agree bit by bit.
 #pragma once
 
-#include "core/dtype.h"
+#include "core/elements.cuh"
 
 namespace litehrnet {
 

@@ -4,6 +4,7 @@
 // of the sum is that of the parts, whatever the size of the blocks.
 #pragma once
 
+#include "core/elements.cuh"
 #include "core/reduction.h"
 
 namespace litehrnet {

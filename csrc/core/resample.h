@@ -17,7 +17,7 @@ struct Span {
 
 // What adaptive_avg_pool averages for `position` i of p `positions` out of `size` s: floor(i s / p) to
 // ceil((i + 1) s / p). Neighbouring ranges overlap where p does not divide s.
-__host__ __device__ inline Span pooled_span(int position, int positions, int size) {
+LITEHRNET_HOST_DEVICE inline Span pooled_span(int position, int positions, int size) {
   const auto begin = static_cast<std::int64_t>(position) * size / positions;
   const auto end = (static_cast<std::int64_t>(position + 1) * size + positions - 1) / positions;
   return {static_cast<int>(begin), static_cast<int>(end)};
@@ -25,7 +25,7 @@ __host__ __device__ inline Span pooled_span(int position, int positions, int siz
 
 // The position that F.interpolate(mode="nearest", size=size) copies to `pixel`. PyTorch rounds the scale to a float, so
 // that some pixels read the position below the one that exact arithmetic gives (2 positions and 82 pixels, say).
-__host__ __device__ inline int nearest_position(int pixel, int positions, int size) {
+LITEHRNET_HOST_DEVICE inline int nearest_position(int pixel, int positions, int size) {
   const float scale = static_cast<float>(positions) / static_cast<float>(size);
   const int position = static_cast<int>(static_cast<float>(pixel) * scale);
   return position < positions ? position : positions - 1;
@@ -33,14 +33,14 @@ __host__ __device__ inline int nearest_position(int pixel, int positions, int si
 
 // The first pixel whose position is `position` or later. Positions never decrease from pixel to pixel, so the pixels of
 // one position are a range.
-__host__ __device__ inline int first_nearest_pixel(int position, int positions, int size) {
+LITEHRNET_HOST_DEVICE inline int first_nearest_pixel(int position, int positions, int size) {
   int pixel = static_cast<int>(static_cast<std::int64_t>(position) * size / positions);
   while (pixel > 0 && nearest_position(pixel - 1, positions, size) >= position) --pixel;
   while (pixel < size && nearest_position(pixel, positions, size) < position) ++pixel;
   return pixel;
 }
 
-__host__ __device__ inline Span nearest_span(int position, int positions, int size) {
+LITEHRNET_HOST_DEVICE inline Span nearest_span(int position, int positions, int size) {
   return {first_nearest_pixel(position, positions, size), first_nearest_pixel(position + 1, positions, size)};
 }
 

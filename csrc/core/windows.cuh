@@ -2,7 +2,7 @@
 // vectors of up to 16 bytes ("pieces").
 #pragma once
 
-#include "core/dtype.h"
+#include "core/elements.cuh"
 #include "core/resample.h"
 
 namespace litehrnet {

@@ -1,5 +1,8 @@
 // conditional_channel_weighting_batch_norm_backward: the block's backward pass, in eight launches of its parts' kernels.
 //
+//   1, 2, 3  spatial weighting and the batch norm before it     4  depthwise convolution     5-8  cross-resolution
+//   weighting, in place on what 4 leaves in grad_x, and the sums of 4's parts
+//
 // Traffic  (of the maps) reads grad_out twice and filtered twice, to sum their products and to pass them through the
 //          batch norm and the convolution; changed twice, for the weights' gradient and for the gates'; the gradient of
 //          the weighted half, which lies in grad_x meanwhile, is written once, read twice and overwritten. Each barrier

@@ -1,22 +1,10 @@
-// The step FuseUpward of a plan: parameters and launcher. The maths and the mapping are in plan_fuse_upward.cuh.
+// Launchers of the step FuseUpward of a plan for GPUs. The maths and the mapping are in plan_fuse_upward.cuh.
 #pragma once
 
-#include "cuda/plan_lower_products.h"
+#include "core/platform.h"
+#include "params/plan_fuse_upward.h"
 
 namespace litehrnet {
-
-struct PlanFuseUpwardParams {
-  PendingGate gate[kMaxBranches];  // their factors are the step's own, numbered as in core/pending_gate.cuh
-  PlaneSources top;                 // [rows]
-  const int* top_gated;             // [rows] where in the step's own factors each plane's is, or -1; null: all -1
-  PlanLowerProduct lower[kMaxLowerProducts];
-  const void* bias;    // [rows] float, double for fp64
-  PlaneTarget output;  // [rows], of top's size
-  PlaneTarget also;    // the same after a ReLU; no data: not wanted
-  int gates, lowers, batch;
-  int relu;  // of `output`
-  int vec;   // elements of a vector, a power of two, that all planes of top, output and also are aligned to
-};
 
 // One launch. Returns cudaErrorInvalidValue for sizes outside the limits in the .cuh file, else the launch's result.
 cudaError_t launch_plan_fuse_upward(const PlanFuseUpwardParams& params, DType dtype, cudaStream_t stream);

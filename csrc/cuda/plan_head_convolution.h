@@ -1,24 +1,10 @@
-// The step HeadConvolution of a plan: parameters and launcher. The maths and the mapping are in
-// plan_head_convolution.cuh.
+// Launchers of the step HeadConvolution of a plan for GPUs. The maths and the mapping are in plan_head_convolution.cuh.
 #pragma once
 
-#include "core/planes.h"
+#include "core/platform.h"
+#include "params/plan_head_convolution.h"
 
 namespace litehrnet {
-
-struct PlanHeadConvolutionParams {
-  PlaneSources input;        // [channels]
-  PlaneSources below;        // [channels] of any size; no planes: nothing is added
-  const void* filter;        // [channels, 3, 3], element type
-  const void* filter_bias;   // [channels] float, double for fp64
-  const void* panels;        // W [rows, channels] in panels of core/tile_product.cuh, element type
-  const void* bias;          // [rows] float, double for fp64
-  const void* final_panels;  // W_f [output.count, rows] likewise; null: there is no last layer, output.count == rows
-  const void* final_bias;    // [output.count]
-  PlaneTarget output;        // of the input's size
-  int rows, batch;
-  int vec;  // elements of a vector, a power of two, that all planes of the output are aligned to
-};
 
 // One launch. Returns cudaErrorInvalidValue for sizes outside the limits in the .cuh file, else the launch's result.
 cudaError_t launch_plan_head_convolution(const PlanHeadConvolutionParams& params, DType dtype, cudaStream_t stream);

@@ -5,9 +5,10 @@
 // windows, and no position is in two tiles; elsewhere neighbouring tiles compute some positions both.
 #pragma once
 
+#include "core/planes.cuh"
 #include "core/resample.h"
 #include "core/tile_product.cuh"
-#include "cuda/plan_lower_products.h"
+#include "params/plan_lower_products.h"
 
 namespace litehrnet {
 
@@ -38,7 +39,7 @@ inline MapTiles make_map_tiles(int height, int width, int rows, int columns) {
 template <class scalar_t>
 __device__ __forceinline__ SourcePlane<scalar_t> source_plane(const PlaneSources& sources, int number, int image,
                                                               const int* gated, const acc_t<scalar_t>* own) {
-  SourcePlane<scalar_t> plane = sources.plane<scalar_t>(number, image);
+  SourcePlane<scalar_t> plane = source_plane<scalar_t>(sources, number, image);
   const int own_factor = gated == nullptr ? -1 : gated[number];
   if (own_factor >= 0) plane.factor = own[own_factor];
   return plane;

@@ -10,10 +10,9 @@ namespace litehrnet {
 namespace {
 
 using plan_persistent::Head;
-using plan_persistent::Kind;
 
 template <class Params, class Phase>
-cudaError_t append(Kind kind, cudaError_t (*make_phase)(const Params&, DType, int, Phase&, LaunchShape&),
+cudaError_t append(PlanStepKind kind, cudaError_t (*make_phase)(const Params&, DType, int, Phase&, LaunchShape&),
                    const Params& params, DType dtype, PlanPhases& phases) {
   static_assert(std::is_trivially_copyable_v<Phase>, "phases are copied byte by byte");
   Phase phase;
@@ -34,35 +33,35 @@ cudaError_t append(Kind kind, cudaError_t (*make_phase)(const Params&, DType, in
 }  // namespace
 
 cudaError_t append_phase(const PlanStemParams& params, DType dtype, PlanPhases& phases) {
-  return append(Kind::kStemConvolution, plan_stem_convolution::make_phase, params, dtype, phases);
+  return append(PlanStepKind::kStemConvolution, plan_stem_convolution::make_phase, params, dtype, phases);
 }
 
 cudaError_t append_phase(const PlanSeparableParams& params, DType dtype, PlanPhases& phases) {
-  return append(Kind::kSeparableConvolution, plan_separable_convolution::make_phase, params, dtype, phases);
+  return append(PlanStepKind::kSeparableConvolution, plan_separable_convolution::make_phase, params, dtype, phases);
 }
 
 cudaError_t append_phase(const PlanPointwiseParams& params, DType dtype, PlanPhases& phases) {
-  return append(Kind::kPointwiseConvolution, plan_pointwise_convolution::make_phase, params, dtype, phases);
+  return append(PlanStepKind::kPointwiseConvolution, plan_pointwise_convolution::make_phase, params, dtype, phases);
 }
 
 cudaError_t append_phase(const PlanResolutionGatesParams& params, DType dtype, PlanPhases& phases) {
-  return append(Kind::kResolutionGates, plan_resolution_gates::make_phase, params, dtype, phases);
+  return append(PlanStepKind::kResolutionGates, plan_resolution_gates::make_phase, params, dtype, phases);
 }
 
 cudaError_t append_phase(const PlanGatedDepthwiseParams& params, DType dtype, PlanPhases& phases) {
-  return append(Kind::kGatedDepthwise, plan_gated_depthwise::make_phase, params, dtype, phases);
+  return append(PlanStepKind::kGatedDepthwise, plan_gated_depthwise::make_phase, params, dtype, phases);
 }
 
 cudaError_t append_phase(const PlanFuseUpwardParams& params, DType dtype, PlanPhases& phases) {
-  return append(Kind::kFuseUpward, plan_fuse_upward::make_phase, params, dtype, phases);
+  return append(PlanStepKind::kFuseUpward, plan_fuse_upward::make_phase, params, dtype, phases);
 }
 
 cudaError_t append_phase(const PlanFuseDownwardParams& params, DType dtype, PlanPhases& phases) {
-  return append(Kind::kFuseDownward, plan_fuse_downward::make_phase, params, dtype, phases);
+  return append(PlanStepKind::kFuseDownward, plan_fuse_downward::make_phase, params, dtype, phases);
 }
 
 cudaError_t append_phase(const PlanHeadConvolutionParams& params, DType dtype, PlanPhases& phases) {
-  return append(Kind::kHeadConvolution, plan_head_convolution::make_phase, params, dtype, phases);
+  return append(PlanStepKind::kHeadConvolution, plan_head_convolution::make_phase, params, dtype, phases);
 }
 
 // Defined in the types' own source files.

@@ -21,26 +21,16 @@
 #include "cuda/plan_resolution_gates.cuh"
 #include "cuda/plan_separable_convolution.cuh"
 #include "cuda/plan_stem_convolution.cuh"
+#include "params/plan_program.h"
 
 namespace litehrnet::plan_persistent {
 
 constexpr int kThreads = 256;
 constexpr int kBlocks = 2;  // a multiprocessor: at most 128 registers, which ResolutionGates and FuseUpward need
 
-enum class Kind : int {
-  kStemConvolution,
-  kSeparableConvolution,
-  kPointwiseConvolution,
-  kResolutionGates,
-  kGatedDepthwise,
-  kFuseUpward,
-  kFuseDownward,
-  kHeadConvolution,
-};
-
 // A phase follows its head.
 struct alignas(kVecBytes) Head {
-  Kind kind;
+  PlanStepKind kind;
   int blocks;
   int bytes;  // of the phase, a multiple of kVecBytes
 };
@@ -61,17 +51,17 @@ __device__ __attribute__((noinline)) void run_tiles(int blocks) {
 }
 
 template <class scalar_t>
-__device__ __forceinline__ void run_phase(Kind kind, int blocks) {
+__device__ __forceinline__ void run_phase(PlanStepKind kind, int blocks) {
 #define LITEHRNET_RUN(step) return run_tiles<step::Phase, step::run_tile<scalar_t, kThreads>>(blocks)
   switch (kind) {
-    case Kind::kStemConvolution: LITEHRNET_RUN(plan_stem_convolution);
-    case Kind::kSeparableConvolution: LITEHRNET_RUN(plan_separable_convolution);
-    case Kind::kPointwiseConvolution: LITEHRNET_RUN(plan_pointwise_convolution);
-    case Kind::kResolutionGates: LITEHRNET_RUN(plan_resolution_gates);
-    case Kind::kGatedDepthwise: LITEHRNET_RUN(plan_gated_depthwise);
-    case Kind::kFuseUpward: LITEHRNET_RUN(plan_fuse_upward);
-    case Kind::kFuseDownward: LITEHRNET_RUN(plan_fuse_downward);
-    case Kind::kHeadConvolution: LITEHRNET_RUN(plan_head_convolution);
+    case PlanStepKind::kStemConvolution: LITEHRNET_RUN(plan_stem_convolution);
+    case PlanStepKind::kSeparableConvolution: LITEHRNET_RUN(plan_separable_convolution);
+    case PlanStepKind::kPointwiseConvolution: LITEHRNET_RUN(plan_pointwise_convolution);
+    case PlanStepKind::kResolutionGates: LITEHRNET_RUN(plan_resolution_gates);
+    case PlanStepKind::kGatedDepthwise: LITEHRNET_RUN(plan_gated_depthwise);
+    case PlanStepKind::kFuseUpward: LITEHRNET_RUN(plan_fuse_upward);
+    case PlanStepKind::kFuseDownward: LITEHRNET_RUN(plan_fuse_downward);
+    case PlanStepKind::kHeadConvolution: LITEHRNET_RUN(plan_head_convolution);
   }
 #undef LITEHRNET_RUN
 }

@@ -106,7 +106,7 @@ __device__ __forceinline__ void pool_item(const Phase& p, int branch, int item, 
   const Task task = task_of_item(p, s, r, item, row0, column0);
   acc sum = 0, factor = 1;
   if (task.live) {
-    const SourcePlane<scalar_t> source = r.plane<scalar_t>(task.channel, image);
+    const SourcePlane<scalar_t> source = source_plane<scalar_t>(r, task.channel, image);
     const scalar_t* x = source.data;
     factor = source.factor;
     const bool relu = source.relu;

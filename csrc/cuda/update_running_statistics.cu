@@ -8,7 +8,7 @@
 // Limits   kMaxNorms norms.
 #include "cuda/update_running_statistics.h"
 
-#include "core/dtype.h"
+#include "core/elements.cuh"
 
 namespace litehrnet {
 namespace {

@@ -1,25 +1,10 @@
-// The running statistics of batch norms after a training step: parameters and launcher. See update_running_statistics.cu.
+// Launchers of update_running_statistics for GPUs. The maths and the mapping are in update_running_statistics.cu.
 #pragma once
 
-#include "core/dtype.h"
+#include "core/platform.h"
+#include "params/update_running_statistics.h"
 
 namespace litehrnet {
-
-constexpr int kMaxNorms = 2 + kMaxBranches;  // of a block
-
-struct RunningStatistics {
-  void* mean;                  // [channels], of its own type
-  void* variance;              // [channels]
-  std::int64_t* batches;       // one number, grows by one; null: not tracked
-  int channels;
-};
-
-struct UpdateRunningStatisticsParams {
-  RunningStatistics norm[kMaxNorms];
-  const void* statistics;  // [3, sum of channels]: mean, biased and unbiased variance; float, double for double norms
-  double momentum;         // running = (1 - momentum) running + momentum statistic
-  int norms;
-};
 
 // One launch. `dtype` is that of the running statistics.
 cudaError_t launch_update_running_statistics(const UpdateRunningStatisticsParams& params, DType dtype,
