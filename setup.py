@@ -49,6 +49,7 @@ from compilers import (  # noqa: E402
     DEFAULT_ARCHITECTURES,
     Toolkit,
     choose_architectures,
+    cpu_kernel_flags,
     find_cxx,
     find_toolkit,
     kernel_step,
@@ -57,8 +58,10 @@ from compilers import (  # noqa: E402
 from object_cache import CompilationError, Step, compile_all  # noqa: E402
 
 CORE_SOURCES = ("csrc/core/*.cpp", "csrc/cpu/*.cpp")  # know nothing of torch; CMakeLists.txt builds the same
+CPU_KERNEL_SOURCES = ("csrc/cpu/kernels/*.cpp",)  # neither do these, compiled for every capability of processors
 CUDA_SOURCES = ("csrc/cuda/*.cu",)  # know nothing of torch either, and CMakeLists.txt builds them too
 LIBRARY_SOURCES = ("csrc/library.cpp",)  # the schemas
+CPU_ADAPTER_SOURCES = ("csrc/ops/cpu/*.cpp",)  # between torch and the CPU's kernels
 ADAPTER_SOURCES = ("csrc/ops/*.cpp",)  # between torch and the kernels, so in a library with kernels only
 OLDEST_TORCH = (2, 10)
 BUILD = os.environ.get("LITEHRNET_CUDA_BUILD") or "auto"
@@ -210,7 +213,8 @@ class BuildLibrary(build_ext):
         identity = version_of(COMPILER) + (TORCH / "version.py").read_text(encoding="utf-8")
         identity += TOOLKIT.version_text if TOOLKIT else ""
 
-        kernels, core = expand(*CUDA_SOURCES), expand(*CORE_SOURCES)
+        kernels, core, cpu_kernels = expand(*CUDA_SOURCES), expand(*CORE_SOURCES), expand(*CPU_KERNEL_SOURCES)
+        cpu_adapters = expand(*CPU_ADAPTER_SOURCES)
         steps = []
         for source in sorted(
             sources, key=lambda source: (source in kernels, (ROOT / source).stat().st_size), reverse=True
@@ -218,8 +222,12 @@ class BuildLibrary(build_ext):
             if source in kernels:
                 assert TOOLKIT is not None
                 steps.append(kernel_step(TOOLKIT, ARCHITECTURES, COMPILER, source, debug=debug))
+            elif source in cpu_kernels:
+                for special in cpu_kernel_flags(platform.machine()).values():
+                    steps.append(Step((*COMPILER, *flags, *special, "-c", source), identity))
             else:
                 special = core_flags if source in core else torch_flags
+                special = [*special, "-DLITEHRNET_CPU"] if source in cpu_adapters else special
                 steps.append(Step((*COMPILER, *flags, *special, "-c", source), identity))
         return steps
 
@@ -249,7 +257,10 @@ class BuildWheel(bdist_wheel):
         return ("py3", "none", super().get_tag()[2])  # any Python; the platform only if the library is inside
 
 
-sources = expand(*CORE_SOURCES, *LIBRARY_SOURCES, *(CUDA_SOURCES + ADAPTER_SOURCES if TOOLKIT else ()))
+sources = expand(
+    *(CORE_SOURCES + CPU_KERNEL_SOURCES + CPU_ADAPTER_SOURCES + LIBRARY_SOURCES),
+    *(CUDA_SOURCES + ADAPTER_SOURCES if TOOLKIT else ()),
+)
 setup(
     ext_modules=[] if WHY_NOT else [Extension("litehrnet_cuda._C", sources, depends=expand("csrc/**/*.h"))],
     cmdclass={"build_ext": BuildLibrary, "build_py": BuildPackage, "bdist_wheel": BuildWheel},

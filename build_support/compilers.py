@@ -200,3 +200,20 @@ def kernel_step(
         codes = [f"sm_{number}", f"compute_{number}"] if architecture.endswith("+PTX") else [f"sm_{number}"]
         command += ["-gencode", f"arch=compute_{number},code=[{','.join(codes)}]"]
     return Step((*command, "-c", source), version_of([toolkit.nvcc]) + version_of(cxx))
+
+
+# What csrc/cpu/kernels is compiled for, beside any processor of the machine's kind.
+_CPU_FLAGS = {
+    "avx2": ("-mavx2", "-mfma", "-mf16c"),
+    "avx512": ("-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma", "-mf16c"),
+}
+
+
+def cpu_kernel_flags(machine: str) -> dict[str, tuple[str, ...]]:
+    """Flags for each of the capabilities in csrc/core/cpu_capability.h that a kind of machine may have."""
+    # Without contraction all capabilities round alike where they do the same. Vectors as arguments would be passed
+    # differently with and without AVX, but none are passed from file to file.
+    common = ("-O3", "-ffp-contract=off", "-Wno-psabi", "-Wno-ignored-attributes", "-Wno-maybe-uninitialized")
+    common += ("-Wno-unknown-warning-option",)
+    names = {"baseline": (), **(_CPU_FLAGS if machine in ("x86_64", "AMD64") else {})}
+    return {name: (f"-DLITEHRNET_CPU_TARGET={name}", *common, *flags) for name, flags in names.items()}

@@ -1,10 +1,12 @@
 """Which backends can run here, for those that cannot, why, and which one a tensor is given to.
 
-``reference`` is plain PyTorch. ``cuda`` are the fused kernels on a GPU. ``emulated`` are the same kernels run on the
-CPU by the project's emulator: test equipment, never chosen by itself.
+``reference`` is plain PyTorch. ``cuda`` are the fused kernels on a GPU. ``cpu`` is vectorised C++ that runs the plans
+of :func:`litehrnet_cuda.optimize_for_inference`. ``emulated`` are the CUDA kernels run on the CPU by the project's
+emulator: test equipment, never chosen by itself.
 
-``auto`` takes ``cuda`` for CUDA tensors where it can, else ``reference``. The environment variable
-``LITEHRNET_CUDA_BACKEND`` or :func:`use_backend` ask for one by name, and get it or an error.
+``auto`` takes ``cuda`` for CUDA tensors and ``cpu`` for those on the CPU where it can, else ``reference``. The
+environment variable ``LITEHRNET_CUDA_BACKEND`` or :func:`use_backend` ask for one by name, and get it or an error.
+``LITEHRNET_CUDA_CPU_CAPABILITY`` asks for less than the processor can do: ``baseline``, ``avx2`` or ``avx512``.
 """
 
 from __future__ import annotations
@@ -20,6 +22,11 @@ from litehrnet_cuda import _extension
 from litehrnet_cuda.errors import InputError
 
 VARIABLE = "LITEHRNET_CUDA_BACKEND"
+CPU_CAPABILITY_VARIABLE = "LITEHRNET_CUDA_CPU_CAPABILITY"
+
+# Set by the project's tests while the emulator's kernels stand in the place of the CPU's.
+emulator_is_in_place = False
+
 _asked_for: ContextVar[str | None] = ContextVar("backend", default=None)
 
 
@@ -79,20 +86,38 @@ def covers(architectures: Sequence[str], capability: tuple[int, int]) -> bool:
     return False
 
 
+def can_run_cpu() -> Availability:
+    """The CPU's kernels need a library alone."""
+    if emulator_is_in_place:
+        return Availability(False, "the emulator of the project's tests is in its place")
+    return _can_run_cpu(os.environ.get(CPU_CAPABILITY_VARIABLE))
+
+
+@functools.cache
+def _can_run_cpu(asked_for: str | None) -> Availability:
+    library = _extension.load()
+    if not library.ok:
+        return Availability(False, f"the native library is not there: {library.reason}")
+    capability = (_extension.build_info() or {}).get("cpu_capability", "")
+    if asked_for not in (None, "", capability):
+        return Availability(
+            False,
+            f"{CPU_CAPABILITY_VARIABLE}: expected baseline, avx2 or avx512 as far as this processor has it, set before "
+            f"the first network is run, got {asked_for!r}; {capability} is in use",
+        )
+    return Availability(True, f"vectorised C++ for plans, {capability}")
+
+
 def can_run_emulated() -> Availability:
     """Only tests load the emulated kernels, which are no part of the package."""
-    if not _extension.load().ok:
-        return Availability(False, "the native library is not there")
-    import torch
-
-    if not torch._C._dispatch_has_kernel_for_dispatch_key(f"litehrnet_cuda::{_SAMPLE_OP}", "CPU"):
+    if not emulator_is_in_place:
         return Availability(False, "the kernels run on the emulator in the project's own tests only")
     return Availability(True, "the CUDA kernels on the CPU, for tests")
 
 
-_SAMPLE_OP = "conditional_channel_weighting"
 _PREDICATES: dict[str, Callable[[], Availability]] = {
     "cuda": can_run_cuda,
+    "cpu": can_run_cpu,
     "reference": can_run_reference,
     "emulated": can_run_emulated,
 }
@@ -119,7 +144,7 @@ def use_backend(name: str) -> Iterator[None]:
 
 
 def select_backend(device_type: str) -> str:
-    """The backend that fused modules use for tensors on a type of device (``"cpu"``, ``"cuda"``, ...).
+    """The backend that modules and plans use for tensors on a type of device (``"cpu"``, ``"cuda"``, ...).
 
     Raises:
         InputError: if a backend was asked for that cannot run here, or not on the tensor's device.
@@ -129,8 +154,10 @@ def select_backend(device_type: str) -> str:
         name = os.environ.get(VARIABLE) or "auto"
         _check(name, VARIABLE)
     if name == "auto":
-        return "cuda" if device_type == "cuda" and can_run_cuda().ok else "reference"
-    expected = {"cuda": "cuda", "emulated": "cpu"}.get(name, device_type)
+        if device_type == "cuda":
+            return "cuda" if can_run_cuda().ok else "reference"
+        return "cpu" if device_type == "cpu" and can_run_cpu().ok else "reference"
+    expected = {"cuda": "cuda", "cpu": "cpu", "emulated": "cpu"}.get(name, device_type)
     if device_type != expected:
         raise InputError(f"backend {name!r}: expected tensors on {expected}, got one on {device_type}")
     return name

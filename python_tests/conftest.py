@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 GOLDEN = Path(__file__).parent / "golden"
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _own_kernels_of_the_cpu() -> Iterator[None]:
+    """What a module's tests put in the place of the CPU's kernels does not outlast them."""
+    yield
+    emulated_ops = sys.modules.get("emulated_ops")
+    if emulated_ops is not None:
+        emulated_ops.unload()
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import emulated_ops
 import emulation
 import op_cases
 import torch
@@ -199,7 +200,7 @@ def main() -> int:
 
     assert _extension.load().ok
     torch.use_deterministic_algorithms(True, warn_only=True)  # which fills what is allocated without a value
-    torch.ops.load_library(str(options.library))
+    emulated_ops.put_in_place(options.library)
     library = emulation.Library(options.library)
     library.reset()
     trials = 0

@@ -26,6 +26,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import emulated_ops
 import emulation
 import torch
 from official_reference import relative_error
@@ -288,7 +289,7 @@ def main() -> int:
 
     assert _extension.load().ok
     torch.use_deterministic_algorithms(True, warn_only=True)  # which fills what is allocated without a value
-    torch.ops.load_library(str(options.library))
+    emulated_ops.put_in_place(options.library)
     library = emulation.Library(options.library)
     library.reset()
     trials = 0

@@ -14,7 +14,7 @@ from litehrnet_cuda.backends import backends, can_run_cuda, covers
 
 def test_reference_runs_wherever_torch_does() -> None:
     available = backends()
-    assert list(available) == ["cuda", "reference", "emulated"]
+    assert list(available) == ["cuda", "cpu", "reference", "emulated"]
     assert available["reference"].ok
     assert torch.__version__ in available["reference"].reason
 

@@ -30,9 +30,9 @@ FILES = (
 NATIVE_FILES = FILES[:4]
 NO_OPERATORS = {"__init__", "batch_norm", "registration", "run_plan"}
 DTYPES = ("float32", "float16", "bfloat16")
-STEP_FILES = ("csrc/params/plan_{}.h", "csrc/cuda/plan_{}.cu", "csrc/cuda/plan_{}.h")
+STEP_FILES = ("csrc/params/plan_{}.h", "csrc/cuda/plan_{}.cu", "csrc/cuda/plan_{}.h", "csrc/cpu/kernels/plan_{}.cpp")
 # What steps share, and what launches them all.
-NO_STEPS = {"lower_products", "phase", "program", "persistent", *(f"persistent_{dtype}" for dtype in DTYPES)}
+NO_STEPS = {"lower_products", "phase", "reader", "program", "persistent", *(f"persistent_{dtype}" for dtype in DTYPES)}
 
 
 def test_there_are_operators() -> None:
@@ -78,5 +78,5 @@ def test_functional_has_every_operator() -> None:
 def test_adapter_registers_its_operator_for_the_devices_key(operator: str) -> None:
     file = "run_plan" if operator in PLAN else operator.removeprefix("_")
     adapter = (ROOT / "csrc" / "ops" / f"{file}.cpp").read_text(encoding="utf-8")
-    assert "STABLE_TORCH_LIBRARY_IMPL(litehrnet_cuda, LITEHRNET_DISPATCH_KEY, library)" in adapter
+    assert "STABLE_TORCH_LIBRARY_IMPL(LITEHRNET_NAMESPACE, LITEHRNET_DISPATCH_KEY, library)" in adapter
     assert re.search(rf'library\.impl\("{operator}",\s*TORCH_BOX\(&', adapter)

@@ -2,6 +2,8 @@
 
 #include <sstream>
 
+#include "core/cpu_capability.h"
+
 // Which build this is comes from setup.py or CMakeLists.txt; without CUDA the two are not defined.
 #ifndef LITEHRNET_CUDA_ARCHITECTURES
 #define LITEHRNET_CUDA_ARCHITECTURES ""
@@ -23,6 +25,7 @@ std::string build_info() {
 #else
   json << ", \"debug\": true";
 #endif
+  json << ", \"cpu_capability\": \"" << name_of(cpu_capability()) << "\"";
 #if defined(LITEHRNET_CUDA_VERSION)
   json << ", \"cuda_version\": \"" << LITEHRNET_CUDA_VERSION << "\"";
 #else

@@ -7,10 +7,8 @@
 // What kernels and the host both call. Headers that use these instead of CUDA's words can be read without CUDA.
 #ifdef __CUDACC__
 #define LITEHRNET_HOST_DEVICE __host__ __device__
-#define LITEHRNET_INLINE __forceinline__
 #else
 #define LITEHRNET_HOST_DEVICE
-#define LITEHRNET_INLINE inline
 #endif
 
 namespace litehrnet {

@@ -16,7 +16,7 @@ struct Place {
   std::uint32_t image_stride;  // elements from there to the same one in the next image
 
   template <class T>
-  LITEHRNET_HOST_DEVICE LITEHRNET_INLINE T* in(const void* memory, int batch, int image) const {
+  LITEHRNET_HOST_DEVICE T* in(const void* memory, int batch, int image) const {
     auto* bytes = static_cast<unsigned char*>(const_cast<void*>(memory));
     const std::uint64_t elements = static_cast<std::uint64_t>(image) * image_stride + first;
     return reinterpret_cast<T*>(bytes + static_cast<std::uint64_t>(buffer) * batch * 256) + elements;

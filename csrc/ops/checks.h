@@ -125,8 +125,4 @@ inline const Tensor& kept_branch(const char* op, const Tensor& kept, size_t inde
   return kept;
 }
 
-inline void check_launch(const char* op, cudaError_t error) {
-  STD_TORCH_CHECK(error == cudaSuccess, op, ": the kernel could not be started: ", cudaGetErrorString(error));
-}
-
 }  // namespace litehrnet

@@ -76,7 +76,7 @@ Tensors conditional_channel_weighting(Tensors x, Tensor weight1, Tensor bias1, T
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(litehrnet_cuda, LITEHRNET_DISPATCH_KEY, library) {
+STABLE_TORCH_LIBRARY_IMPL(LITEHRNET_NAMESPACE, LITEHRNET_DISPATCH_KEY, library) {
   library.impl("conditional_channel_weighting", TORCH_BOX(&conditional_channel_weighting));
 }
 

@@ -46,7 +46,7 @@ std::tuple<Tensors, Tensor, Tensors> conditional_channel_weighting_batch_norm(
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(litehrnet_cuda, LITEHRNET_DISPATCH_KEY, library) {
+STABLE_TORCH_LIBRARY_IMPL(LITEHRNET_NAMESPACE, LITEHRNET_DISPATCH_KEY, library) {
   library.impl("conditional_channel_weighting_batch_norm", TORCH_BOX(&conditional_channel_weighting_batch_norm));
 }
 

@@ -79,7 +79,7 @@ Tensors conditional_channel_weighting_batch_norm_backward(
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(litehrnet_cuda, LITEHRNET_DISPATCH_KEY, library) {
+STABLE_TORCH_LIBRARY_IMPL(LITEHRNET_NAMESPACE, LITEHRNET_DISPATCH_KEY, library) {
   library.impl("_conditional_channel_weighting_batch_norm_backward",
                TORCH_BOX(&conditional_channel_weighting_batch_norm_backward));
 }

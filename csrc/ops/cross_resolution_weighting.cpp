@@ -50,7 +50,7 @@ Tensors cross_resolution_weighting(Tensors x, Tensor weight1, Tensor bias1, Tens
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(litehrnet_cuda, LITEHRNET_DISPATCH_KEY, library) {
+STABLE_TORCH_LIBRARY_IMPL(LITEHRNET_NAMESPACE, LITEHRNET_DISPATCH_KEY, library) {
   library.impl("cross_resolution_weighting", TORCH_BOX(&cross_resolution_weighting));
 }
 

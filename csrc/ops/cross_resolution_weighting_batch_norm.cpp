@@ -65,7 +65,7 @@ std::tuple<Tensors, Tensor, Tensors> cross_resolution_weighting_batch_norm(
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(litehrnet_cuda, LITEHRNET_DISPATCH_KEY, library) {
+STABLE_TORCH_LIBRARY_IMPL(LITEHRNET_NAMESPACE, LITEHRNET_DISPATCH_KEY, library) {
   library.impl("cross_resolution_weighting_batch_norm", TORCH_BOX(&cross_resolution_weighting_batch_norm));
 }
 

@@ -87,7 +87,7 @@ Tensors cross_resolution_weighting_batch_norm_backward(Tensors grad_y, Tensors x
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(litehrnet_cuda, LITEHRNET_DISPATCH_KEY, library) {
+STABLE_TORCH_LIBRARY_IMPL(LITEHRNET_NAMESPACE, LITEHRNET_DISPATCH_KEY, library) {
   library.impl("_cross_resolution_weighting_batch_norm_backward",
                TORCH_BOX(&cross_resolution_weighting_batch_norm_backward));
 }

@@ -41,7 +41,7 @@ Tensors depthwise_conv(Tensors x, Tensors weight, Tensors bias) {
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(litehrnet_cuda, LITEHRNET_DISPATCH_KEY, library) {
+STABLE_TORCH_LIBRARY_IMPL(LITEHRNET_NAMESPACE, LITEHRNET_DISPATCH_KEY, library) {
   library.impl("depthwise_conv", TORCH_BOX(&depthwise_conv));
 }
 

@@ -59,7 +59,7 @@ std::tuple<Tensors, Tensor, Tensors> depthwise_conv_batch_norm(Tensors x, Tensor
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(litehrnet_cuda, LITEHRNET_DISPATCH_KEY, library) {
+STABLE_TORCH_LIBRARY_IMPL(LITEHRNET_NAMESPACE, LITEHRNET_DISPATCH_KEY, library) {
   library.impl("depthwise_conv_batch_norm", TORCH_BOX(&depthwise_conv_batch_norm));
 }
 

@@ -100,7 +100,7 @@ Tensors depthwise_conv_batch_norm_backward(Tensors grad_y, Tensors x, Tensors we
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(litehrnet_cuda, LITEHRNET_DISPATCH_KEY, library) {
+STABLE_TORCH_LIBRARY_IMPL(LITEHRNET_NAMESPACE, LITEHRNET_DISPATCH_KEY, library) {
   library.impl("_depthwise_conv_batch_norm_backward", TORCH_BOX(&depthwise_conv_batch_norm_backward));
 }
 

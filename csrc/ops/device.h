@@ -1,11 +1,13 @@
 // The device and the stream that an op runs on.
 #pragma once
 
-#include "core/platform.h"
 #include "ops/torch_compat.h"
+#ifndef LITEHRNET_CPU
+#include "core/platform.h"
+#endif
 
 // Adapters register for the device that the launchers they call were compiled for.
-#ifdef LITEHRNET_EMULATED
+#if defined(LITEHRNET_CPU) || defined(LITEHRNET_EMULATED)
 #define LITEHRNET_DISPATCH_KEY CPU
 #else
 #define LITEHRNET_DISPATCH_KEY CUDA
@@ -14,6 +16,7 @@ extern "C" __attribute__((weak)) AOTITorchError aoti_torch_get_current_cuda_stre
                                                                                   void** ret_stream);
 #endif
 
+#ifndef LITEHRNET_CPU
 namespace litehrnet {
 
 // Makes a tensor's device the current one, and restores the old one at the end; nothing on the CPU.
@@ -38,4 +41,9 @@ class DeviceScope {
 #endif
 };
 
+inline void check_launch(const char* op, cudaError_t error) {
+  STD_TORCH_CHECK(error == cudaSuccess, op, ": the kernel could not be started: ", cudaGetErrorString(error));
+}
+
 }  // namespace litehrnet
+#endif

@@ -48,7 +48,7 @@ Tensors spatial_weighting(Tensors x, Tensors kept, Tensors weight1, Tensors bias
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(litehrnet_cuda, LITEHRNET_DISPATCH_KEY, library) {
+STABLE_TORCH_LIBRARY_IMPL(LITEHRNET_NAMESPACE, LITEHRNET_DISPATCH_KEY, library) {
   library.impl("spatial_weighting", TORCH_BOX(&spatial_weighting));
 }
 

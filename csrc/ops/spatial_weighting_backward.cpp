@@ -73,7 +73,7 @@ Tensors spatial_weighting_backward(Tensors grad_y, Tensors x, bool has_kept, Ten
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(litehrnet_cuda, LITEHRNET_DISPATCH_KEY, library) {
+STABLE_TORCH_LIBRARY_IMPL(LITEHRNET_NAMESPACE, LITEHRNET_DISPATCH_KEY, library) {
   library.impl("_spatial_weighting_backward", TORCH_BOX(&spatial_weighting_backward));
 }
 

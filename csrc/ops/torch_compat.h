@@ -16,6 +16,13 @@
 
 #include <vector>
 
+// The dispatcher's. The emulator's operators lie beside the package's own in one process; tests define their schemas.
+#ifdef LITEHRNET_EMULATED
+#define LITEHRNET_NAMESPACE litehrnet_emulated
+#else
+#define LITEHRNET_NAMESPACE litehrnet_cuda
+#endif
+
 namespace litehrnet {
 
 using torch::headeronly::MemoryFormat;

@@ -58,7 +58,7 @@ void update_running_statistics(Tensors running_mean, Tensors running_var, Tensor
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(litehrnet_cuda, LITEHRNET_DISPATCH_KEY, library) {
+STABLE_TORCH_LIBRARY_IMPL(LITEHRNET_NAMESPACE, LITEHRNET_DISPATCH_KEY, library) {
   library.impl("update_running_statistics", TORCH_BOX(&update_running_statistics));
 }
 

@@ -16,6 +16,7 @@ from torch.nn.modules.module import _has_any_global_hook
 
 from litehrnet_cuda.backends import select_backend
 
+_FUSED_BACKENDS = ("cuda", "emulated")  # have the fused ops, not plans alone
 MAX_BRANCHES = 4
 # What kernels hold in a block's shared memory, in fp64: rows of a map; in training also the rows' gates; hidden
 # values; means of channels.
@@ -84,4 +85,4 @@ def training_dtype(weight: Tensor) -> torch.dtype:
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _has_fused_backend(device_type: str) -> bool:
     """What is compiled keeps the backend that was selected when it was compiled."""
-    return select_backend(device_type) != "reference"
+    return select_backend(device_type) in _FUSED_BACKENDS
