@@ -45,8 +45,8 @@ def test_module_has_its_test_file(module: Path) -> None:
 def test_every_test_file_of_a_folder_has_its_module() -> None:
     # In subfolders only: the tests of the whole package lie at the top.
     mirrors = {mirror_of(module) for module in MODULES}
-    # These mirror emulator/ and csrc/cuda, whole networks on fused ops, and what `make gpu-check` runs.
-    others = {TESTS / "emulator", TESTS / "cuda", TESTS / "networks", TESTS / "gpu"}
+    # These mirror emulator/, csrc/cuda and csrc/cpu, whole networks on fused ops, and what `make gpu-check` runs.
+    others = {TESTS / "emulator", TESTS / "cuda", TESTS / "cpu", TESTS / "networks", TESTS / "gpu"}
     strays = [str(test.relative_to(ROOT)) for test in TESTS.glob("*/**/test_*.py") if test not in mirrors]
     assert [stray for stray in strays if not others & set((ROOT / stray).parents)] == []
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <new>
 
@@ -10,8 +11,12 @@ namespace litehrnet::cpu {
 
 class Scratch {
  public:
-  // At a multiple of 4096. What was there before is lost.
+  // At a multiple of 4096. What was there before is lost. For AddressSanitizer it is not larger than that, and NaN.
   void* at_least(std::size_t bytes) {
+#if defined(__SANITIZE_ADDRESS__)
+    memory_.reset(std::aligned_alloc(64, bytes));
+    return std::memset(memory_.get(), 255, bytes);
+#endif
     if (bytes > bytes_) {
       bytes_ = 0;
       memory_.reset();
