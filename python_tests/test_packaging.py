@@ -46,7 +46,7 @@ def run(*command: str | Path, folder: Path, **environment: str) -> subprocess.Co
     )
 
 
-@pytest.mark.parametrize("name", ["CORE_SOURCES", "CUDA_SOURCES"])
+@pytest.mark.parametrize("name", ["CORE_SOURCES", "CPU_KERNEL_SOURCES", "CUDA_SOURCES"])
 def test_setup_and_cmake_build_the_same_sources(name: str) -> None:
     globbed = re.search(rf"file\(GLOB {name} CONFIGURE_DEPENDS ([^)]*)\)", CMAKE)
     assert globbed is not None
@@ -54,12 +54,26 @@ def test_setup_and_cmake_build_the_same_sources(name: str) -> None:
 
 
 def test_every_native_source_is_built_exactly_once() -> None:
-    names = ("CORE_SOURCES", "CUDA_SOURCES", "LIBRARY_SOURCES", "ADAPTER_SOURCES")
+    names = ("CORE_SOURCES", "CPU_KERNEL_SOURCES", "CPU_ADAPTER_SOURCES")
+    names += ("CUDA_SOURCES", "LIBRARY_SOURCES", "ADAPTER_SOURCES")
     tests = ("csrc/tests/*_test.cpp", "csrc/tests/*_entry.cu")  # the latter by the tests of emulated kernels
     built = [path for name in names for pattern in setup_patterns(name) for path in ROOT.glob(pattern)]
     built += [path for pattern in tests for path in ROOT.glob(pattern)]
     sources = [path for pattern in ("*.cpp", "*.cu") for path in (ROOT / "csrc").rglob(pattern)]
     assert sorted(built) == sorted(sources)
+
+
+def test_setup_and_cmake_compile_for_the_same_processors() -> None:
+    flags = compilers.cpu_kernel_flags("x86_64")
+    assert list(compilers.cpu_kernel_flags("aarch64")) == ["baseline"]
+    listed = re.search(r"target_compile_options\(litehrnet_cpu_\S+ PRIVATE ([^$]*)", CMAKE)
+    assert listed is not None
+    common = set(flags["baseline"]) - {"-DLITEHRNET_CPU_TARGET=baseline", "-O3"}  # which is CMake's build type
+    assert common <= set(listed[1].split())
+    for capability in flags:
+        special = re.search(rf"set\({capability}_FLAGS ?(.*)\)", CMAKE)
+        assert special is not None
+        assert special[1].split() == [flag for flag in flags[capability] if flag.startswith("-m")]
 
 
 def test_setup_and_cmake_compile_for_the_same_architectures() -> None:
@@ -111,6 +125,7 @@ def test_readme_documents_the_variables() -> None:
         assert f"`{variable}`" in readme, variable
 
 
+@pytest.mark.slow
 def test_native_tests_pass(tmp_path: Path) -> None:
     # The test requirements bring a cmake, which lies beside the interpreter rather than on the PATH.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])

@@ -181,9 +181,8 @@ def test_programs_that_cannot_be_are_refused() -> None:
         torch.ops.litehrnet_cuda._run_plan(
             images, program.constants, code, program.arena_bytes, list(program.shapes), False
         )
-    outputs = [torch.empty(1, *program.shapes)]
+    outputs, arena = [torch.empty(1, *program.shapes)], torch.empty(program.arena_bytes, dtype=torch.uint8)
     with pytest.raises(RuntimeError, match=r"images: expected contiguous"):
-        arena = torch.empty(program.arena_bytes, dtype=torch.uint8)
         run_steps(program, images.transpose(2, 3), arena, outputs)
 
 
