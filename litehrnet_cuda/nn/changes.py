@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from itertools import chain
+from itertools import chain, repeat
 from typing import Any
 
 from torch import Tensor, nn
@@ -41,7 +41,7 @@ class ModuleState:
             [tensor._version for tensor in self.tensors] if self.is_counted else object(),
             list(map(Tensor.data_ptr, self.tensors)),
             any(self._hooks),
-            any("forward" in attributes for attributes in self._attributes),
+            any(map(operator.contains, self._attributes, repeat("forward"))),
         )
 
     def is_current(self) -> bool:
