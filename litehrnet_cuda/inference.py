@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import threading
@@ -54,7 +55,8 @@ def optimize_for_inference(
         dtype: what to compute in and return, fp16, bf16, fp32 or fp64; by default the model's.
         cuda_graphs: record the launches on a GPU once for each shape of images, and replay them.
         persistent: run everything in one launch of a persistent kernel, which waits for the whole GPU between steps. To
-            be tried out: nobody has timed it yet. It goes without CUDA graphs, and there is none in fp64.
+            be tried out: nobody has timed it yet. Every call copies the steps' parameters to the GPU, and may wait for
+            what is queued before. It goes without CUDA graphs, and there is none in fp64. On a CPU it changes nothing.
         max_graphs: the most CUDA graphs at a time; each holds memory for a whole forward pass.
 
     Raises:
@@ -88,6 +90,17 @@ class Execution(NamedTuple):
         return f"{self.backend}, planned" if self.is_planned else f"{self.backend}, module by module: {self.reason}"
 
 
+@dataclass(frozen=True)
+class _Surrounded:
+    """A network's function with what takes its place. Equal ones are the same to graphs."""
+
+    around: Around
+    function: Function
+
+    def __call__(self, images: Tensor) -> list[Tensor]:
+        return self.around(self.function, images)
+
+
 @dataclass
 class _Program:
     """How images of one size are run on one device; made by who first holds the lock."""
@@ -96,13 +109,10 @@ class _Program:
     is_made: bool = False
     function: Function | None = None
     refusal: str = ""
-    surrounded: dict[Around, Function] = field(default_factory=dict)
 
     def function_around(self, around: Around | None) -> Function | None:
-        """The network's function, or that with what takes its place: the same object for equal ones."""
-        if around is None or self.function is None:
-            return self.function
-        return self.surrounded.setdefault(around, functools.partial(around, self.function))
+        """The network's function, or that with what takes its place."""
+        return self.function if around is None or self.function is None else _Surrounded(around, self.function)
 
 
 class OptimizedNetwork:
@@ -193,7 +203,7 @@ class OptimizedNetwork:
         if any(part.training for part in model.modules()):
             model.eval()
         images = images.to(self.dtype)
-        with torch.autocast(images.device.type, enabled=False):  # its own dtype, as everywhere
+        with _no_autocast(images.device.type):  # its own dtype, as everywhere
             return model(images) if around is None else around(lambda x: as_list(model(x)), images)
 
     def _model_on(self, device: torch.device) -> nn.Module:
@@ -242,7 +252,7 @@ class OptimizedNetwork:
         except (InputError, NotImplementedError) as error:
             program.refusal = str(error)
         except RuntimeError as error:
-            if "could not be started" not in str(error):
+            if "could not be started" not in str(error) or "out of memory" in str(error):
                 raise
             program.refusal = str(error)
         program.is_made = True
@@ -260,6 +270,12 @@ class OptimizedNetwork:
             persistent=self._persistent,
         )
         return make, (self._model,)
+
+
+def _no_autocast(device_type: str) -> contextlib.AbstractContextManager[object]:
+    if torch.amp.is_autocast_available(device_type):
+        return torch.autocast(device_type, enabled=False)
+    return contextlib.nullcontext()
 
 
 def as_list(outputs: Tensor | Sequence[Tensor]) -> list[Tensor]:

@@ -97,6 +97,11 @@ class PoseEstimator:
                 f"model: expected a name or a PoseNetwork as create_model returns it, which the estimator optimises by "
                 f"itself, got {type(model).__name__}"
             )
+        if keypoint_set is not None and not isinstance(keypoint_set, KeypointSet):
+            raise InputError(
+                f"keypoint_set: expected a KeypointSet, such as KEYPOINT_SETS['coco'] of litehrnet_cuda.keypoints, got "
+                f"{keypoint_set!r:.80}"
+            )
         if isinstance(model, PoseNetwork) and device is None:
             device = next(model.parameters()).device
         self.device = choose_device(device)
@@ -185,17 +190,24 @@ class PoseEstimator:
         )
 
     @torch.inference_mode()
-    def predict_crops(self, crops: Tensor, centers: Array, scales: Array) -> tuple[Array, Array]:
+    def predict_crops(self, crops: Tensor | Array, centers: Array, scales: Array) -> tuple[Array, Array]:
         """Key points of people that are cut out already.
 
         Args:
-            crops: ``[P, 3, h, w]`` float32, normalised.
+            crops: ``[P, 3, h, w]`` float32 of the input's size, as :func:`litehrnet_cuda.data.transforms.normalize`
+                returns them, on any device.
             centers: ``[P, 2]``, and
             scales: ``[P, 2]``, the regions of the image that the crops show.
 
         Returns:
             key points ``[P, K, 2]`` in image pixels and scores ``[P, K]``, both float32.
+
+        Raises:
+            InputError: for crops of another size or type, or regions that are not as many.
         """
+        if isinstance(crops, np.ndarray):
+            crops = torch.from_numpy(np.require(crops, requirements=("C", "W")))  # PyTorch shares others with a warning
+        _check_crops(crops, centers, scales, self.input_size)
         if len(crops) == 0:
             count = len(self.keypoint_set)
             return np.empty((0, count, 2), np.float32), np.empty((0, count), np.float32)
@@ -305,6 +317,23 @@ def check_boxes(boxes: Array | Sequence[Sequence[float]] | None, image: Array) -
                 f"{FARTHEST:.0f} pixels, got {[left, top, right, bottom]} for box {index}"
             )
     return corners
+
+
+def _check_crops(crops: Tensor, centers: Array, scales: Array, input_size: tuple[int, int]) -> None:
+    """Raises :class:`InputError` for arguments that :meth:`PoseEstimator.predict_crops` cannot use."""
+    expected = (3, input_size[1], input_size[0])
+    if not isinstance(crops, Tensor):
+        raise InputError(f"crops: expected a tensor or an array, got {type(crops).__name__}")
+    if crops.dim() != 4 or crops.shape[1:] != expected or not crops.is_floating_point():
+        raise InputError(
+            f"crops: expected normalised ones of shape [P, {', '.join(map(str, expected))}] and a floating-point type, "
+            f"got {list(crops.shape)} of {crops.dtype}"
+        )
+    for name, values in (("centers", centers), ("scales", scales)):
+        if np.shape(values) != (len(crops), 2):
+            raise InputError(
+                f"{name}: expected shape [{len(crops)}, 2], one for each crop, got {list(np.shape(values))}"
+            )
 
 
 def _checked_scores(scores: Array | Sequence[float] | None, count: int) -> Array:

@@ -7,8 +7,10 @@ with the emulator run the kernels.
 from __future__ import annotations
 
 import copy
+import gc
 import pickle
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -21,11 +23,11 @@ from plain_executor import Executor
 from plan_cases import UNUSUAL, backbone_of, pose_network
 from torch import Tensor, nn
 
-from litehrnet_cuda import InputError, inference, optimize_for_inference
+from litehrnet_cuda import InputError, backends, inference, optimize_for_inference
 from litehrnet_cuda.backends import use_backend
 from litehrnet_cuda.inference import Execution, LiveNetwork
 from litehrnet_cuda.models.litehrnet import LiteHRNet, PoseNetwork, Variant
-from litehrnet_cuda.plan import executor
+from litehrnet_cuda.plan import Plan, executor, program
 from litehrnet_cuda.plan.graphs import GraphCache
 
 # Of max|output|: eager fp32 is within 1.2e-6 of fp64, and plan/test_reference.py says what may be added to that.
@@ -139,7 +141,8 @@ def test_the_other_published_networks_are_planned(name: str, plain: Executor) ->
     assert plain.batches == [1, 1]  # the first one to try
 
 
-def test_without_a_native_executor_the_model_is_run() -> None:
+def test_without_a_native_executor_the_model_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "can_run_cpu", lambda: backends.Availability(False, "no"))
     model = small()
     fast = optimize_for_inference(model)
     how = fast.backend_for(images())
@@ -221,6 +224,18 @@ def test_results_are_ordinary_tensors_without_gradients(planned: bool, request: 
         (y * 2).sum().backward()  # may be the start of something
 
 
+def test_autocast_changes_nothing() -> None:
+    fast = optimize_for_inference(small())
+    with use_backend("reference"):
+        expected = fast(images())
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(fast(images()), expected)
+
+
+def test_devices_without_autocast() -> None:
+    assert optimize_for_inference(small())(images().to("meta")).shape == (2, 5, 9, 13)
+
+
 def test_results_may_be_held(plain: Executor) -> None:
     fast = optimize_for_inference(small())
     first, second = fast(images(seed=0)), fast(images(seed=1))
@@ -256,6 +271,38 @@ def test_copies_compute_the_same(duplicate: Callable[[Any], Any], plain: Executo
     assert torch.equal(twin(images()), expected)
     assert repr(twin) == repr(fast) == "OptimizedNetwork(PoseNetwork, dtype=torch.float64, max_graphs=3)"
     assert len(plain.made) == 2
+
+
+def test_equal_surroundings_are_one_function(plain: Executor) -> None:
+    made = optimize_for_inference(small())._program_for(images())
+    functions = {made.function_around(around) for around in (None, TwiceMirrored(), TwiceMirrored(), lambda f, x: f(x))}
+    assert len(functions) == 3
+
+
+def test_weights_that_a_recording_reads_are_kept(plain: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
+    programs: list[weakref.ref[Any]] = []
+
+    def compile_plan(plan: Plan) -> plain_executor.PlainProgram:
+        made = plain.compile_plan(plan)
+        programs.append(weakref.ref(made))
+        return made
+
+    def kept() -> list[bool]:
+        gc.collect()
+        return [made() is not None for made in programs]
+
+    monkeypatch.setattr(program, "compile_plan", compile_plan)
+    monkeypatch.setattr(inference, "MAX_PROGRAMS", 1)
+    fast = optimize_for_inference(small())
+    for width in (32, 33, 34):
+        x = images(1, (32, width))
+        fast(x)
+        with monkeypatch.context() as patch:
+            patch.setattr(inference, "is_recorded", lambda device, width=width: width == 33)
+            fast(x)
+    assert kept() == [False, True, True]
+    del fast
+    assert kept() == [False, False, False]
 
 
 def test_threads_make_one_plan(plain: Executor) -> None:
@@ -384,11 +431,14 @@ def test_what_cannot_be_used_is_said(call: Callable[[], Any], message: str) -> N
         call()
 
 
-def test_other_errors_of_the_first_run_are_the_callers(plain: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("message", ["CUDA out of memory", "_run_plan: step 3 could not be started: out of memory"])
+def test_other_errors_of_the_first_run_are_the_callers(
+    message: str, plain: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fast = optimize_for_inference(small())
 
     def fail(program: Any, x: Tensor, *, persistent: bool) -> list[Tensor]:
-        raise RuntimeError("CUDA out of memory")
+        raise RuntimeError(message)
 
     with monkeypatch.context() as patch:
         patch.setattr(executor, "run_program", fail)

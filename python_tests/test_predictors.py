@@ -370,6 +370,8 @@ def test_other_joints_need_a_keypoint_set() -> None:
         ({"model": "litehrnet_18", "checkpoint": "CHECKPOINT"}, "the checkpoint is of naive_litehrnet_18"),
         ({"checkpoint": "CHECKPOINT", "decoder": "darc"}, "decoder: expected one of quarter, .*, got 'darc'"),
         ({"checkpoint": "CHECKPOINT", "batch_size": 0}, "batch_size: expected at least 1, got 0"),
+        ({"checkpoint": "CHECKPOINT", "keypoint_set": "coco"}, "keypoint_set: expected a KeypointSet, .*, got 'coco'"),
+        ({"model": torch.nn.ReLU()}, "model: expected a name or a PoseNetwork .*, got ReLU"),
         ({"checkpoint": "CHECKPOINT", "input_size": (31, 64)}, r"input_size: expected .*, got \(31, 64\)"),
         ({"checkpoint": "CHECKPOINT", "input_size": (64, 100000)}, r"input_size: expected .*, got \(64, 100000\)"),
         ({"checkpoint": "CHECKPOINT", "input_size": 256}, r"input_size: expected \(width, height\) .*, got 256"),
@@ -478,6 +480,38 @@ def test_check_boxes_takes_whatever_holds_numbers(street: Array) -> None:
         checked = check_boxes(boxes, street)
         assert checked.dtype == np.float32
         np.testing.assert_array_equal(checked, BOXES)
+
+
+def test_crops_are_taken_as_tensors_and_as_arrays(spots: SpotNetwork) -> None:
+    estimator = PoseEstimator(spots, input_size=(64, 96))
+    crops = np.random.default_rng(0).random((2, 3, 96, 64), np.float32)
+    crops.flags.writeable = False
+    regions = np.ones((2, 2), np.float32)
+    for found, expected in zip(
+        estimator.predict_crops(crops, regions, regions),
+        estimator.predict_crops(torch.tensor(crops), regions, regions),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"crops": torch.zeros(2, 3, 64, 96)}, r"crops: .* shape \[P, 3, 96, 64\] .*, got \[2, 3, 64, 96\] of"),
+        ({"crops": torch.zeros(3, 96, 64)}, r"crops: .* got \[3, 96, 64\]"),
+        ({"crops": np.zeros((2, 3, 96, 64), np.uint8)}, "crops: expected normalised ones .* of torch.uint8"),
+        ({"crops": [1, 2]}, "crops: expected a tensor or an array, got list"),
+        ({"centers": np.zeros((1, 2))}, r"centers: expected shape \[2, 2\], one for each crop, got \[1, 2\]"),
+        ({"scales": np.zeros(2)}, r"scales: expected shape \[2, 2\], one for each crop, got \[2\]"),
+    ],
+)
+def test_unusable_crops_are_said(spots: SpotNetwork, change: dict[str, Any], message: str) -> None:
+    regions = np.ones((2, 2), np.float32)
+    arguments = {"crops": torch.zeros(2, 3, 96, 64), "centers": regions, "scales": regions, **change}
+    with pytest.raises(InputError, match=message):
+        PoseEstimator(spots, input_size=(64, 96)).predict_crops(**arguments)
+    assert spots.batches == []
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (2, 3000, 3), (3000, 2, 3)])

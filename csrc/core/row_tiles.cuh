@@ -10,7 +10,7 @@
 
 namespace litehrnet {
 
-constexpr int kSmallThreads = 64;   // sizes as in depthwise_conv.cu, where they were measured
+constexpr int kSmallThreads = 64;   // sizes as in depthwise_conv.cu, where they were simulated
 constexpr int kLargeThreads = 128;
 constexpr int kSmallTile = 384;
 constexpr int kLargeTile = 768;

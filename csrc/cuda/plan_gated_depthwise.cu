@@ -10,7 +10,7 @@ using plan_gated_depthwise::make_phase;
 using plan_gated_depthwise::Phase;
 using plan_gated_depthwise::run_tile;
 
-constexpr int kThreads = 64;  // as in depthwise_conv.cu, where it was measured for tiles of 384 pixels
+constexpr int kThreads = 64;  // as in depthwise_conv.cu, where it was simulated for tiles of 384 pixels
 
 // A multiprocessor, at least. Conversions of bf16 take registers, and architecture 9.0 would spill others for ten.
 template <class scalar_t>

@@ -36,7 +36,11 @@ class PlanReader {
   }
 
   // bytes from the constants' beginning, or -1 for what there is not
-  const void* constant() { return constants(number(-1), 1); }
+  const void* constant(bool optional = false) {
+    const int offset = number(-1);
+    ok_ = ok_ && (optional || offset >= 0);
+    return constants(offset, 1);
+  }
 
   // count, and where in the constants as many entries begin
   template <class Entry>
@@ -162,8 +166,8 @@ inline void read(PlanReader& code, PlanSeparableParams& params) {
     path.output_aligned = kAnyAlignment;
     path.output = code.sources(&path.output_aligned);
     path.expanded = code.number();
-    path.expand_weight = code.constant();
-    path.expand_bias = code.constant();
+    path.expand_weight = code.constant(path.expanded == 0);
+    path.expand_bias = code.constant(path.expanded == 0);
     path.depthwise_weight = code.constant();
     path.depthwise_bias = code.constant();
     path.weight = code.constant();
@@ -191,7 +195,7 @@ inline void read(PlanReader& code, PlanResolutionGatesParams& params) {
   params.vec = kAnyAlignment;
   params.branches = code.items(kMaxBranches, [&](int i) { params.branch[i] = code.sources(&params.vec); });
   params.gates = code.items(kMaxBranches, [&](int i) { params.gate[i] = code.gate(); });
-  params.gated = static_cast<const int*>(code.constant());
+  params.gated = static_cast<const int*>(code.constant(true));
   params.needed = code.number();
   params.w1 = code.constant();
   params.b1 = code.constant();
@@ -230,7 +234,7 @@ inline int read(PlanReader& code, PlanLowerProduct (&products)[kMaxLowerProducts
   int ignored = kAnyAlignment;
   return code.items(kMaxLowerProducts, [&](int i) {
     products[i].input = code.sources(&ignored);
-    products[i].gated = static_cast<const int*>(code.constant());
+    products[i].gated = static_cast<const int*>(code.constant(true));
     products[i].panels = code.constant();
   });
 }
@@ -240,7 +244,7 @@ inline void read(PlanReader& code, PlanFuseUpwardParams& params) {
   params.vec = kAnyAlignment;
   params.gates = code.items(kMaxBranches, [&](int i) { params.gate[i] = code.gate(); });
   params.top = code.sources(&params.vec);
-  params.top_gated = static_cast<const int*>(code.constant());
+  params.top_gated = static_cast<const int*>(code.constant(true));
   params.lowers = read(code, params.lower);
   params.bias = code.constant();
   params.relu = code.number(0, 1);
@@ -276,8 +280,8 @@ inline void read(PlanReader& code, PlanHeadConvolutionParams& params) {
   params.rows = code.number(1);
   params.panels = code.constant();
   params.bias = code.constant();
-  params.final_panels = code.constant();
-  params.final_bias = code.constant();
+  params.final_panels = code.constant(true);
+  params.final_bias = code.constant(params.final_panels == nullptr);
   params.output = code.target(&params.vec);
 }
 
@@ -305,8 +309,8 @@ bool visit_step(PlanStepKind kind, const PlanReader& code, Visit& visit) {
 }
 
 // Calls visit(params) for one step after the other, which returns whether to go on. Returns whether all went well:
-// false for a program that is no such list, or that says of its operands what cannot be. What tables say, and places in
-// the arena and the outputs, are believed.
+// false for a program that is no such list, or that says of its operands what cannot be. What tables say, how far weights
+// reach, and places in the arena and the outputs, are believed.
 template <class Visit>
 bool visit_steps(const PlanProgram& program, const PlanMemory& memory, DType dtype, PlanSteps& steps, Visit visit) {
   steps.failed = 0;

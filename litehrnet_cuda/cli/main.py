@@ -70,7 +70,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = command.run(args)
         sys.stdout.flush()
         return status
-    except BrokenPipeError:  # whoever reads has had enough, as `head` has
+    except BrokenPipeError:
+        if _has_reader():  # then another pipe broke, such as one to a worker
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more
         return 0
     except InputError as error:
@@ -79,3 +81,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"litehrnet {args.command}: interrupted", file=sys.stderr)
         return 130
+
+
+def _has_reader() -> bool:
+    """Whether somebody still reads what is printed. Whoever has had enough, as `head` has, does not."""
+    try:
+        print(flush=True)  # nothing shorter than a line tells, where output is not buffered
+    except BrokenPipeError:
+        return False
+    return True

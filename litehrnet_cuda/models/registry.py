@@ -92,8 +92,10 @@ def create_model(
         dtype: their type.
 
     Raises:
-        InputError: for an unknown name or task, or a checkpoint that does not fit.
+        InputError: for an unknown name or task, a dtype that is none for weights, or a checkpoint that does not fit.
     """
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise InputError(f"dtype: expected a floating-point type such as torch.float16, got {dtype!r}")
     variant = name if isinstance(name, Variant) else get_variant(name)
     model: PoseNetwork | LiteHRNet
     if task == "pose":

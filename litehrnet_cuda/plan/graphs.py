@@ -147,8 +147,8 @@ class GraphCache:
         """``function(x)`` without gradients, on the current stream of x's device.
 
         Args:
-            function: launches work on the current stream, the same for all inputs of one shape, and nothing else. The
-                same object is the same function.
+            function: launches work on the current stream, the same for all inputs of one shape, and nothing else.
+                Hashable; equal ones are the same function.
             x: its input.
 
         Warns:

@@ -129,10 +129,18 @@ def test_a_fault_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) ->
         cli.main(["env"])
 
 
-def test_a_reader_that_has_had_enough_is_no_error(tmp_path: Path) -> None:
+def test_another_pipe_that_breaks_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when a process that reads images has died."""
+    monkeypatch.setattr(cli, "load_command", lambda name: command_that(BrokenPipeError(32, "Broken pipe")))
+    with pytest.raises(BrokenPipeError):
+        cli.main(["train"])
+
+
+@pytest.mark.parametrize("buffered", [True, False])
+def test_a_reader_that_has_had_enough_is_no_error(buffered: bool, tmp_path: Path) -> None:
     """As `head` has, after the first of many lines; here it is gone from the beginning."""
     code = "import sys; from litehrnet_cuda.cli.main import main; sys.exit(main(sys.argv[1:]))"
-    command = [sys.executable, "-c", code, "summary", "litehrnet_18", "--plan"]
+    command = [sys.executable, *([] if buffered else ["-u"]), "-c", code, "summary", "litehrnet_18", "--plan"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     reader, writer = os.pipe()
     os.close(reader)

@@ -56,6 +56,7 @@ def test_plans_as_json(capsys: pytest.CaptureFixture[str]) -> None:
         (["--size", "16x16"], "at least 32"),
         (["--plan", "--size", "16x16"], "at least 32"),
         (["--batch", "0"], "whole number of at least 1"),
+        (["--plan", "--batch", "8"], "--batch: not together with --plan"),
     ],
 )
 def test_bad_input(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -172,11 +172,13 @@ def test_memory_is_kept_from_call_to_call() -> None:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 20 * 120
 
 
-def test_programs_that_cannot_be_are_refused() -> None:
+# In the stem's numbers: the memory of the input, the offset of the weights.
+@pytest.mark.parametrize(("place", "number"), [(2, -5), (2 + 12, -1), (2 + 12, 2**31 - 16)])
+def test_programs_that_cannot_be_are_refused(place: int, number: int) -> None:
     program = program_of()
     images = torch.randn(1, 3, 64, 48)
     code = program.code.clone()
-    code[2] = -5
+    code[place] = number
     with pytest.raises(RuntimeError, match=r"_run_plan: step 0 could not be started"):
         torch.ops.litehrnet_cuda._run_plan(
             images, program.constants, code, program.arena_bytes, list(program.shapes), False

@@ -195,6 +195,12 @@ def test_device(device: Any) -> None:
     assert places == {"meta" if device and "meta" in str(device) else "cpu"}
 
 
+@pytest.mark.parametrize("dtype", ["float16", torch.int8])
+def test_unusable_dtypes_are_said(dtype: Any) -> None:
+    with pytest.raises(InputError, match=f"dtype: expected a floating-point type such as torch.float16, got {dtype!r}"):
+        create_model(TINY, dtype=dtype)
+
+
 def test_device_and_dtype_together_with_a_checkpoint(golden: Path, tmp_path: Path) -> None:
     state = state_of(golden)
     torch.save(state, tmp_path / "weights.pth")

@@ -125,10 +125,15 @@ def _measure(args: argparse.Namespace) -> int:
         print(json.dumps({"measured": results, **place}, indent=2))
         return 0
     print(f"input {width}x{height}, {args.dtype}, on {device} ({name}), torch {torch.__version__}: medians in ms")
-    names = list(results[0]["ms"])
+    names = list(dict.fromkeys(n for r in results for n in r["ms"]))  # not every network can be run in every way
     rows = [["", "batch", "runs", *names]]
     for r in results:
-        cells = [f"{r['ms'][n]:.3g}" + ("" if n == "eager" else f" ({r['times_faster'][n]:.1f})") for n in names]
+        cells = [
+            "-"
+            if n not in r["ms"]
+            else f"{r['ms'][n]:.3g}" + ("" if n == "eager" else f" ({r['times_faster'][n]:.1f})")
+            for n in names
+        ]
         rows.append([r["network"], str(r["batch"]), str(r["runs"]), *cells])
     print(_table(rows))
     return 0
@@ -155,7 +160,9 @@ def contenders(model: nn.Module, images: Tensor) -> dict[str, Callable[[Tensor],
             calls["plan"] = plan
             if images.device.type == "cuda":
                 calls["plan, graph"] = optimize_for_inference(model)  # type: ignore[arg-type]
-                calls["plan, one launch"] = optimize_for_inference(model, persistent=True)  # type: ignore[arg-type]
+                persistent = optimize_for_inference(model, persistent=True)  # type: ignore[arg-type]
+                if persistent.backend_for(images).is_planned:  # not every device can
+                    calls["plan, one launch"] = persistent
     return calls
 
 

@@ -6,6 +6,7 @@ import argparse
 import json
 
 from litehrnet_cuda.cli.arguments import at_least_one, image_size
+from litehrnet_cuda.errors import InputError
 
 EPILOG = """\
 official count   the operations that the official repository publishes, in units of 1024^2: convolutions, batch
@@ -39,6 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.plan and args.batch != 1:
+        raise InputError(
+            "--batch: not together with --plan, whose figures are for one image; a plan serves all batches"
+        )
     return _print_plans(args) if args.plan else _print_complexity(args)
 
 
