@@ -168,7 +168,9 @@ LITEHRNET_INLINE const float* as_numbers(const float* weights, std::int64_t, flo
 LITEHRNET_INLINE const double* as_numbers(const double* weights, std::int64_t, double*) { return weights; }
 template <class T>
 const float* as_numbers(const T* weights, std::int64_t count, float* room) {
-  for (std::int64_t i = 0; i < count; ++i) room[i] = as_number(weights[i]);
+  std::int64_t i = 0;
+  for (; i + kLanes<float> <= count; i += kLanes<float>) store(room + i, load(weights + i));
+  for (; i < count; ++i) room[i] = as_number(weights[i]);
   return room;
 }
 // Elements of that room.

@@ -57,7 +57,7 @@ LITEHRNET_INLINE const float* as_accumulators(const float* row, int, float*) { r
 LITEHRNET_INLINE const double* as_accumulators(const double* row, int, double*) { return row; }
 template <class T>
 LITEHRNET_INLINE const float* as_accumulators(const T* row, int count, float* room) {
-  for (int x = 0; x < count; ++x) room[x] = as_number(row[x]);
+  for (int x = 0; x < count; x += kLanes<float>) store(room + x, load(row + x, least(kLanes<float>, count - x)));
   return room;
 }
 

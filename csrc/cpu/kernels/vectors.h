@@ -235,8 +235,13 @@ LITEHRNET_INLINE Vector<acc_t<T>> load(const T* from, int count) {
   constexpr int lanes = kLanes<acc_t<T>>;
   if (count == lanes) return load(from);
 #if defined(__AVX512F__)
-  if constexpr (sizeof(T) == 4)
-    return (Vector<float>)_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << count) - 1), from);
+  const auto mask = static_cast<__mmask16>((1u << count) - 1);
+  if constexpr (sizeof(T) == 4) return (Vector<float>)_mm512_maskz_loadu_ps(mask, from);
+  if constexpr (sizeof(T) == 2) {
+    T values[lanes];
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(values), _mm256_maskz_loadu_epi16(mask, from));
+    return load(values);
+  }
 #elif defined(__AVX2__)
   if constexpr (sizeof(T) == 4) {
     const Integers<float> mask = lane_numbers<float>() < count;
@@ -253,8 +258,13 @@ LITEHRNET_INLINE void store(T* to, Vector<acc_t<T>> v, int count) {
   constexpr int lanes = kLanes<acc_t<T>>;
   if (count == lanes) return store(to, v);
 #if defined(__AVX512F__)
-  if constexpr (sizeof(T) == 4)
-    return _mm512_mask_storeu_ps(to, static_cast<__mmask16>((1u << count) - 1), (__m512)v);
+  const auto mask = static_cast<__mmask16>((1u << count) - 1);
+  if constexpr (sizeof(T) == 4) return _mm512_mask_storeu_ps(to, mask, (__m512)v);
+  if constexpr (sizeof(T) == 2) {
+    T values[lanes];
+    store(values, v);
+    return _mm256_mask_storeu_epi16(to, mask, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(values)));
+  }
 #endif
   T values[lanes];
   store(values, v);
