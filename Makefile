@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= torch==2.13.0
 CUDA_TORCH ?= torch==2.14.1
+WORKERS ?= auto
 
 # Kernels take a minute or two to build and run on GPUs alone: without one they are left out here, not so by `pip install .`.
 export LITEHRNET_CUDA_BUILD ?= $(if $(shell nvidia-smi -L 2>/dev/null),auto,cpu)
@@ -25,6 +26,7 @@ help:
 	@echo 'make clean      remove $(VENV), build products and caches; runs/ stays'
 	@echo
 	@echo 'PYTHON=python3.12   the Python that makes $(VENV) (3.10 or newer; now $(PYTHON))'
+	@echo 'WORKERS=1           processes that run tests (default: one a core, as far as there is memory for them)'
 	@echo 'TORCH=torch==2.10.0 the torch to install (default $(TORCH), unless $(PYTHON) brings its own)'
 
 demo: $(VENV)/.package
@@ -32,10 +34,10 @@ demo: $(VENV)/.package
 
 # The console script, not `python -m pytest`, which would put the source tree before the installed package.
 test: lint
-	$(BIN)/pytest -m 'not slow'
+	$(BIN)/pytest -n $(WORKERS) -m 'not slow'
 
 test-slow: $(VENV)/.package
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -n $(WORKERS) -m slow
 
 lint: $(VENV)/.package
 	$(BIN)/ruff check .

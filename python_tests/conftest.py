@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
+    import numpy as np
+    from plain_executor import Executor
+    from spot_network import SpotNetwork
+    from xdist.scheduler import LoadFileScheduling
+
     from litehrnet_cuda.data.coco import CocoKeypoints
 
 # The tests' networks are small, and threads that wait for one another cost more than they bring. Set before torch is
@@ -19,6 +25,36 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 GOLDEN = Path(__file__).parent / "golden"
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+WORKER_GIB = 4  # memory of a worker and the compilers that it starts
+
+# Tests that take long and share nothing, so that each is work for another worker.
+INDEPENDENT = re.compile(r"::test_mutant\w*_dies\[|/test_ops_memory.py::")
+# Files that would compile the same kernels at the same time.
+SHARED_OBJECTS = re.compile(r"/test_(machine_code|persistent_loads).py::")
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist, for `-n auto`
+def pytest_xdist_auto_num_workers() -> int:
+    """A worker a core, as far as there is memory for them."""
+    gib = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    return max(1, min(len(os.sched_getaffinity(0)), int(gib / WORKER_GIB)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
+    """A worker runs whole files, whose tests share fixtures, in the order of collection: long ones come early."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            if SHARED_OBJECTS.search(nodeid):
+                return "machine code"
+            return nodeid if INDEPENDENT.search(nodeid) else super()._split_scope(nodeid)
+
+    config.option.loadscopereorder = False
+    return Scheduling(config, log)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -75,3 +111,27 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     metadata = CheckpointMetadata("naive_litehrnet_18", "pose", 17, COCO, (64, 96))
     file = tmp_path_factory.mktemp("checkpoint") / "naive.safetensors"
     return save_checkpoint(create_model(metadata.variant), file, metadata)
+
+
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch) -> Executor:
+    """A backend that runs plans on the CPU, by the plain executor."""
+    import plain_executor
+
+    return plain_executor.install(monkeypatch)
+
+
+@pytest.fixture
+def spots() -> SpotNetwork:
+    """A network that finds the brightest spot."""
+    from spot_network import SpotNetwork
+
+    return SpotNetwork()
+
+
+@pytest.fixture
+def street() -> np.ndarray[Any, Any]:
+    """An image of noise, 160x120 pixels."""
+    import numpy as np
+
+    return np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8)

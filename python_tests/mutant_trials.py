@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, TypeVar
 
 import emulated_ops
-import pytest
 from mutants import ADDRESS, CSRC, TriedMutant
-
-WORKERS = 2  # programs that compile, link or try mutants at once
 
 Result = subprocess.CompletedProcess[str]
 M = TypeVar("M", bound=TriedMutant)
-ResultOf: TypeAlias = Callable[[M], Result]
 
 
 @dataclass(frozen=True)
@@ -47,19 +42,8 @@ class MutantTrials(Generic[M]):
             flags=emulated_ops.UNDEFINED if sanitized else (),
         )
 
-    def results(self, request: pytest.FixtureRequest) -> Iterator[ResultOf[M]]:
-        """For a fixture: all the module's mutants that were selected, tried side by side."""
-        functions = [item for item in request.session.items if isinstance(item, pytest.Function)]
-        mine = [item for item in functions if item.module is request.module]
-        selected: list[M] = [item.callspec.params["mutant"] for item in mine if item.originalname == "test_mutant_dies"]
-        for sanitized in {mutant.cause == ADDRESS for mutant in selected}:
-            self.library_of(None, sanitized)  # what all share is compiled once
-        with ThreadPoolExecutor(WORKERS) as pool:
-            futures: dict[str, Future[Result]] = {m.name: pool.submit(self._try, m) for m in selected}
-            yield lambda mutant: futures[mutant.name].result()
-            pool.shutdown(cancel_futures=True)
-
-    def _try(self, mutant: M) -> Result:
+    def result_of(self, mutant: M) -> Result:
+        """What the trial of a mutant says."""
         sanitized = mutant.cause == ADDRESS
         library = self.library_of(mutant, sanitized)
         result = self.run(mutant, library, sanitized)

@@ -31,8 +31,17 @@ class Mutant:
     cause: str
     header: str = ""
 
+    @property
+    def element_type(self) -> str:
+        """That of the trial, which compiles in a quarter of the time that all take."""
+        return "float"
+
     def text(self) -> str:
-        """The mutated source."""
+        """The mutated source, for one element type."""
+        visit = f"[](DType, auto visit) {{ return visit({self.element_type}{{}}); }}(dtype, "
+        return self._mutated().replace("visit_dtype(dtype, ", visit)
+
+    def _mutated(self) -> str:
         where = self.header or self.file
         text = (CSRC / where).read_text(encoding="utf-8")
         assert text.count(self.before) == 1, f"{self.name}: {self.before!r} occurs {text.count(self.before)} times"
@@ -56,15 +65,6 @@ class TriedMutant(Mutant):
     """A mutant that a program in a process of its own puts to the test, in one of its trials: see `mutant_trials`."""
 
     trial: str = ""
-
-    @property
-    def element_type(self) -> str:
-        """That of the trial, which compiles in a quarter of the time that all take."""
-        return "float"
-
-    def text(self) -> str:
-        visit = f"[](DType, auto visit) {{ return visit({self.element_type}{{}}); }}(dtype, "
-        return super().text().replace("visit_dtype(dtype, ", visit)
 
 
 _INCLUDE = re.compile(r'^#include "(.+)"\n', re.MULTILINE)

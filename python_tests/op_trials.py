@@ -11,7 +11,6 @@ first disagreement with exit status 1 and one sentence; else it counts its trial
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -24,6 +23,7 @@ import emulation
 import op_cases
 import torch
 import training_cases
+import trial_programs
 from torch import Tensor
 
 from litehrnet_cuda import _extension, functional
@@ -180,13 +180,10 @@ def try_training_op(
 
 def run(library: Path, *options: str, sanitized: bool = False) -> subprocess.CompletedProcess[str]:
     """This program in a process of its own, with AddressSanitizer's runtime for a library that needs it."""
-    environment = emulation.asan_environment() if sanitized else dict(os.environ)
-    environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
-    command = [sys.executable, __file__, str(library), *options]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    return trial_programs.run(__file__, str(library), *options, sanitized=sanitized)
 
 
-def main() -> int:
+def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("library", type=Path)
     ops = [*op_cases.OPS, *training_cases.TRAINING_OPS, "update_running_statistics"]
@@ -196,10 +193,8 @@ def main() -> int:
     parser.add_argument("--layouts", nargs="+", default=["contiguous"], choices=LAYOUTS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--batch", type=int, default=5)  # few values have statistics with little gradient
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
 
-    assert _extension.load().ok
-    torch.use_deterministic_algorithms(True, warn_only=True)  # which fills what is allocated without a value
     emulated_ops.put_in_place(options.library)
     library = emulation.Library(options.library)
     library.reset()
@@ -232,4 +227,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    assert _extension.load().ok
+    torch.use_deterministic_algorithms(True, warn_only=True)  # which fills what is allocated without a value
+    sys.exit(trial_programs.main(main))

@@ -145,8 +145,8 @@ MUTANTS: list[PlanMutant] = [
         ("relu_forgotten", "sum += relu && value < 0 ? 0 : value;", "sum += value + 0 * relu;", WRONG),
         (
             "factor_of_another_image",
-            "r.plane<scalar_t>(task.channel, image)",
-            "r.plane<scalar_t>(task.channel, 0 * image)",
+            "source_plane<scalar_t>(r, task.channel, image)",
+            "source_plane<scalar_t>(r, task.channel, 0 * image)",
             WRONG,
             "images",
         ),
@@ -465,7 +465,12 @@ MUTANTS: list[PlanMutant] = [
             ADDRESS,
             "whole",
         ),
-        ("outputs_turned", "shapes[i + 1], shapes[i + 2]};", "shapes[i + 2], shapes[i + 1]};", WRONG, "whole"),
         ("last_step_forgotten", "outputs, 0, -1, persistent);", "outputs, 0, 64, persistent);", WRONG, "whole"),
+    ),
+    *_in(
+        "ops/run_plan.cpp",
+        "",
+        ("outputs_turned", "shapes[i + 1], shapes[i + 2]};", "shapes[i + 2], shapes[i + 1]};", WRONG, "whole"),
+        header="ops/plan_arguments.h",
     ),
 ]

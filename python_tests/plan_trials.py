@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import os
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
@@ -29,6 +28,7 @@ from typing import Any
 import emulated_ops
 import emulation
 import torch
+import trial_programs
 from official_reference import relative_error
 from plan_bounds import GuardedProgram, bounds_of, compile_guarded
 from plan_cases import UNUSUAL, backbone_of, pose_network
@@ -267,13 +267,10 @@ class Trial:
 
 def run(library: Path, *options: str, sanitized: bool = False) -> subprocess.CompletedProcess[str]:
     """This program in a process of its own, with AddressSanitizer's runtime for a library that needs it."""
-    environment = emulation.asan_environment() if sanitized else dict(os.environ)
-    environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
-    command = [sys.executable, __file__, str(library), *options]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    return trial_programs.run(__file__, str(library), *options, sanitized=sanitized)
 
 
-def main() -> int:
+def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("library", type=Path)
     parser.add_argument("--networks", nargs="+", default=["litehrnet_18"], choices=NETWORKS)
@@ -285,10 +282,8 @@ def main() -> int:
     parser.add_argument("--seeds", nargs="+", type=int, default=[2])
     parser.add_argument("--whole", action="store_true", help="forward passes rather than single steps")
     parser.add_argument("--persistent", action="store_true", help="each in one launch")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
 
-    assert _extension.load().ok
-    torch.use_deterministic_algorithms(True, warn_only=True)  # which fills what is allocated without a value
     emulated_ops.put_in_place(options.library)
     library = emulation.Library(options.library)
     library.reset()
@@ -320,4 +315,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    assert _extension.load().ok
+    torch.use_deterministic_algorithms(True, warn_only=True)  # which fills what is allocated without a value
+    sys.exit(trial_programs.main(main))

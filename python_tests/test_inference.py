@@ -15,30 +15,20 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import emulated_ops
-import plain_executor
 import pytest
 import torch
+from inference_cases import SMALL, TOLERANCE, assert_right, images, small, truth
 from official_reference import relative_error
-from plain_executor import Executor
+from plain_executor import Executor, PlainProgram
 from plan_cases import UNUSUAL, backbone_of, pose_network
 from torch import Tensor, nn
 
 from litehrnet_cuda import InputError, backends, inference, optimize_for_inference
 from litehrnet_cuda.backends import use_backend
 from litehrnet_cuda.inference import Execution, LiveNetwork
-from litehrnet_cuda.models.litehrnet import LiteHRNet, PoseNetwork, Variant
+from litehrnet_cuda.models.litehrnet import PoseNetwork
 from litehrnet_cuda.plan import Plan, executor, program
 from litehrnet_cuda.plan.graphs import GraphCache
-
-# Of max|output|: eager fp32 is within 1.2e-6 of fp64, and plan/test_reference.py says what may be added to that.
-TOLERANCE = {torch.float32: 6e-6, torch.float64: 1e-14, torch.float16: 1e-2}
-SMALL = Variant("small", (1, 1), (8, 16, 32))
-
-
-@pytest.fixture
-def plain(monkeypatch: pytest.MonkeyPatch) -> Executor:
-    """A backend that runs plans on the CPU."""
-    return plain_executor.install(monkeypatch)
 
 
 @pytest.fixture
@@ -49,29 +39,6 @@ def emulator() -> Iterator[Any]:
     with use_backend("emulated"):
         yield library
     assert library.errors() == []
-
-
-def small(seed: int = 0, dtype: torch.dtype = torch.float32) -> PoseNetwork:
-    """Batch norms as random as weights, in training mode."""
-    model = copy.deepcopy(pose_network(SMALL)).to(dtype).train()
-    with torch.no_grad():
-        model.keypoint_head.final_layer.weight.mul_(1 + seed)
-    return model
-
-
-def images(batch: int = 2, size: tuple[int, int] = (33, 50), seed: int = 0) -> Tensor:
-    return torch.randn(batch, 3, *size, generator=torch.Generator().manual_seed(seed))
-
-
-def truth(model: nn.Module, x: Tensor) -> Any:
-    """What a model returns in evaluation mode, in fp64 and plain PyTorch."""
-    with torch.no_grad(), use_backend("reference"):
-        return copy.deepcopy(model).double().eval()(x.double())
-
-
-def assert_right(found: Tensor, model: nn.Module, x: Tensor, dtype: torch.dtype = torch.float32) -> None:
-    assert found.dtype == dtype
-    assert relative_error(found, truth(model, x.to(dtype))) < TOLERANCE[dtype]
 
 
 # --------------------------------------------------------------------------------------------------- what it computes
@@ -282,7 +249,7 @@ def test_equal_surroundings_are_one_function(plain: Executor) -> None:
 def test_weights_that_a_recording_reads_are_kept(plain: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
     programs: list[weakref.ref[Any]] = []
 
-    def compile_plan(plan: Plan) -> plain_executor.PlainProgram:
+    def compile_plan(plan: Plan) -> PlainProgram:
         made = plain.compile_plan(plan)
         programs.append(weakref.ref(made))
         return made
@@ -445,102 +412,3 @@ def test_other_errors_of_the_first_run_are_the_callers(
         with pytest.raises(RuntimeError, match="out of memory"):
             fast(images())
     assert fast.backend_for(images()).is_planned
-
-
-# ------------------------------------------------------------------------------------------- networks that may change
-
-
-def train_a_step(model: PoseNetwork) -> None:
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    model.train()(images()).sum().backward()
-    optimizer.step()
-
-
-CHANGES: dict[str, Callable[[PoseNetwork], Any]] = {
-    "write": lambda model: model.keypoint_head.final_layer.bias.detach().add_(1),
-    "step": train_a_step,
-    "load": lambda model: model.load_state_dict(small(1).state_dict()),
-    "assign": lambda model: model.load_state_dict(small(1).state_dict(), assign=True),
-    "part": lambda model: setattr(model.keypoint_head, "final_layer", small(1).keypoint_head.final_layer),
-    "data in training": lambda model: model.train().keypoint_head.final_layer.weight.data.mul_(2),
-}
-
-
-@pytest.mark.parametrize("name", CHANGES)
-@pytest.mark.parametrize("planned", [False, True])
-def test_a_live_network_is_what_it_is_now(name: str, planned: bool, request: pytest.FixtureRequest) -> None:
-    runner = request.getfixturevalue("plain") if planned else None
-    model = small()
-    live = LiveNetwork(model)
-    before = live(images())
-    assert_right(before, model, images())
-    assert_right(live(images()), model, images())
-    CHANGES[name](model)
-    after = live(images())
-    assert_right(after, model, images())
-    assert relative_error(after, before) > 1e-3
-    assert not any(part.training for part in model.modules())
-    assert_right(live(images()), model, images())
-    if runner:
-        assert len(runner.made) == 2
-        assert live.backend_for(images()).is_planned
-
-
-def test_a_live_network_of_another_type(plain: Executor) -> None:
-    model = small()
-    live = LiveNetwork(model)
-    live(images())
-    model.double()
-    assert_right(live(images()), model, images(), torch.float64)
-
-
-def test_a_live_network_with_a_hook_for_some_time(plain: Executor) -> None:
-    model = small()
-    live = LiveNetwork(model)
-    expected = live(images())
-    seen: list[torch.Size] = []
-    handle = model.backbone.register_forward_hook(lambda module, args, y: seen.append(y.shape))
-    live(images())
-    assert len(seen) == 1
-    assert not live.backend_for(images()).is_planned
-    handle.remove()
-    assert torch.equal(live(images()), expected)
-    assert len(seen) == 1
-    assert live.backend_for(images()).is_planned
-
-
-def test_a_live_network_itself_is_run_where_there_is_no_plan() -> None:
-    class Remembering(PoseNetwork):
-        calls = 0
-
-        def forward(self, x: Tensor) -> Tensor:
-            self.calls += 1
-            assert not any(part.training for part in self.modules())
-            return super().forward(x)
-
-    model = Remembering(LiteHRNet(SMALL), 5)
-    live = LiveNetwork(model)
-    live(images())
-    model.backbone.stem.train()  # a part only
-    live(images())
-    assert model.calls == 2
-
-
-def test_a_live_network_of_inference_tensors_is_run_itself(plain: Executor) -> None:
-    with torch.inference_mode():
-        model = PoseNetwork(LiteHRNet(SMALL), 5).eval()
-        live = LiveNetwork(model)
-        before = live(images())
-        assert "made in inference mode" in live.backend_for(images()).reason
-        model.keypoint_head.final_layer.bias.add_(1)
-        torch.testing.assert_close(live(images()), before + 1)
-    assert plain.made == []
-
-
-def test_a_live_network_need_not_be_optimised(plain: Executor) -> None:
-    live = LiveNetwork(small(), unplanned="nobody wants it")
-    assert live.backend_for(images()) == Execution("plain", False, "nobody wants it")
-    twin = pickle.loads(pickle.dumps(live))
-    assert twin.backend_for(images()).reason == "nobody wants it"
-    assert torch.equal(twin(images()), live(images()))
-    assert plain.made == []

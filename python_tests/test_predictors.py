@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from official_reference import load_recipe
+from spot_network import SpotNetwork, spot_image
 from torch import Tensor
 
 from litehrnet_cuda import InputError, KeyPoints, PoseEstimator, create_model
@@ -25,51 +26,10 @@ from litehrnet_cuda.keypoints import COCO, MPII
 from litehrnet_cuda.models import checkpoints
 from litehrnet_cuda.models.checkpoints import CheckpointMetadata, read_checkpoint, read_metadata, save_checkpoint
 from litehrnet_cuda.models.litehrnet import LiteHRNet, PoseNetwork, Variant
-from litehrnet_cuda.predictors import blur_kernel_size, check_boxes, choose_device
+from litehrnet_cuda.predictors import choose_device
 
 Array = np.ndarray[Any, Any]
 BOXES = [[10, 12, 60, 110], [50, 5, 120, 100], [-8, 20, 90, 130]]
-
-
-class SpotNetwork(PoseNetwork):
-    """Finds the brightest spot for every joint, and remembers the batches that it was given.
-
-    Heat-map pixel p shows crop pixel 4 p, as in training; with ``udp``, first and last pixels coincide.
-    """
-
-    def __init__(self, num_outputs: int = 17, udp: bool = False) -> None:
-        super().__init__(LiteHRNet(Variant("spot", (1,), (8, 16))), num_outputs)
-        self.batches: list[Tensor] = []
-        self.was_training: list[bool] = []
-        self.udp = udp
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.batches.append(x)
-        self.was_training.append(self.training)
-        assert torch.is_inference_mode_enabled()
-        maps = x.mean(1, keepdim=True)
-        if self.udp:
-            maps = torch.nn.functional.interpolate(maps, scale_factor=0.25, mode="bilinear", align_corners=True)
-        else:
-            maps = maps[..., ::4, ::4]
-        return (maps - maps.amin()).expand(-1, self.num_outputs, -1, -1)
-
-
-def spot_image(x: int, y: int) -> Array:
-    """160x120 pixels, dark, with a soft spot around the centre of one pixel."""
-    ys, xs = np.mgrid[:120, :160]
-    spot = 255 * np.exp(-((xs - x) ** 2 + (ys - y) ** 2) / (2 * 4.0**2))
-    return np.repeat(spot[..., None], 3, axis=2).round().astype(np.uint8)
-
-
-@pytest.fixture
-def spots() -> SpotNetwork:
-    return SpotNetwork()
-
-
-@pytest.fixture
-def street() -> Array:
-    return np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8)
 
 
 # --------------------------------------------------------------------------------------------------- what it finds
@@ -412,114 +372,3 @@ def test_checkpoints_of_something_else_are_refused(change: dict[str, Any], messa
     assert read_metadata(file) == metadata
     with pytest.raises(InputError, match=message):
         PoseEstimator(checkpoint=file)
-
-
-# --------------------------------------------------------------------------------------------------- images and boxes
-
-
-@pytest.mark.parametrize(
-    ("image", "message"),
-    [
-        (None, "cv2.imread returns"),
-        ([[1, 2], [3, 4]], "got list"),
-        (np.zeros((20, 30), np.uint8), r"got uint8 of shape \[20, 30\]"),
-        (np.zeros((20, 30, 4), np.uint8), r"got uint8 of shape \[20, 30, 4\]"),
-        (np.zeros((20, 30, 3), np.float32), r"got float32 of shape \[20, 30, 3\]"),
-        (np.zeros((0, 30, 3), np.uint8), r"at least one pixel, got uint8 of shape \[0, 30, 3\]"),
-        ("/nowhere/street.jpg", "no such file"),
-    ],
-)
-@pytest.mark.parametrize("boxes", [None, []])
-def test_unusable_images_are_said(spots: SpotNetwork, image: Any, boxes: Any, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        PoseEstimator(spots)(image, boxes)
-
-
-@pytest.mark.parametrize(
-    ("boxes", "message"),
-    [
-        ([10, 20, 30, 40], r"expected shape \[P, 4\] .*, got \[4\]"),
-        ([[10, 20, 30]], r"got \[1, 3\]"),
-        ([[]], r"got \[1, 0\]"),
-        (np.empty((0, 5)), r"got \[0, 5\]"),
-        ([[1, 2, 3, 4], [1, 2]], "expected numbers of shape"),
-        ([["left", "top", "right", "bottom"]], "expected numbers of shape"),
-        ([[1, 2, float("nan"), 4]], r"expected finite .* for box 0"),
-        ([[1, 2, 30, 40], [1, 2, float("inf"), 4]], r"expected finite .* for box 1"),
-        ([[1, 2, 1e300, 4]], "expected finite"),
-        ([[1, 2, 10**400, 4]], "boxes: expected"),
-        ([[30, 20, 10, 40]], "left < right"),
-        ([[10, 20, 10, 40]], "left < right"),
-        ([[160, 20, 180, 40]], r"overlap the image of 160x120 pixels"),
-        ([[10, -40, 30, 0]], r"overlap the image of 160x120 pixels"),
-        ([[-3e38, -3e38, 3e38, 3e38]], "end within 1000000 pixels"),
-    ],
-)
-@pytest.mark.filterwarnings("error")
-def test_unusable_boxes_are_said(spots: SpotNetwork, street: Array, boxes: Any, message: str) -> None:
-    with pytest.raises(InputError, match=f"boxes: .*{message}" if not message.startswith("boxes") else message):
-        PoseEstimator(spots)(street, boxes)
-    assert spots.batches == []
-
-
-@pytest.mark.parametrize("scores", [[0.5], [0.5, float("nan"), 1], ["a", "b", "c"], 0.5, [10**400, 1, 1]])
-def test_unusable_box_scores_are_said(spots: SpotNetwork, street: Array, scores: Any) -> None:
-    with pytest.raises(InputError, match="box_scores: expected 3 "):
-        PoseEstimator(spots)(street, BOXES, scores)
-    assert spots.batches == []
-
-
-def test_boxes_may_reach_beyond_the_image(spots: SpotNetwork) -> None:
-    poses = PoseEstimator(spots, input_size=(64, 96))(spot_image(20, 20), [[-50, -60, 60, 90], [19, 19, 20, 20.5]])
-    assert np.isfinite(poses.keypoints).all()
-    np.testing.assert_allclose(poses.keypoints[0], np.broadcast_to([20, 20], (17, 2)), atol=0.5 * 165 * 1.25 / 24)
-
-
-def test_check_boxes_takes_whatever_holds_numbers(street: Array) -> None:
-    for boxes in (BOXES, np.array(BOXES, np.int64), tuple(map(tuple, BOXES)), torch.tensor(BOXES)):
-        checked = check_boxes(boxes, street)
-        assert checked.dtype == np.float32
-        np.testing.assert_array_equal(checked, BOXES)
-
-
-def test_crops_are_taken_as_tensors_and_as_arrays(spots: SpotNetwork) -> None:
-    estimator = PoseEstimator(spots, input_size=(64, 96))
-    crops = np.random.default_rng(0).random((2, 3, 96, 64), np.float32)
-    crops.flags.writeable = False
-    regions = np.ones((2, 2), np.float32)
-    for found, expected in zip(
-        estimator.predict_crops(crops, regions, regions),
-        estimator.predict_crops(torch.tensor(crops), regions, regions),
-        strict=True,
-    ):
-        np.testing.assert_array_equal(found, expected)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"crops": torch.zeros(2, 3, 64, 96)}, r"crops: .* shape \[P, 3, 96, 64\] .*, got \[2, 3, 64, 96\] of"),
-        ({"crops": torch.zeros(3, 96, 64)}, r"crops: .* got \[3, 96, 64\]"),
-        ({"crops": np.zeros((2, 3, 96, 64), np.uint8)}, "crops: expected normalised ones .* of torch.uint8"),
-        ({"crops": [1, 2]}, "crops: expected a tensor or an array, got list"),
-        ({"centers": np.zeros((1, 2))}, r"centers: expected shape \[2, 2\], one for each crop, got \[1, 2\]"),
-        ({"scales": np.zeros(2)}, r"scales: expected shape \[2, 2\], one for each crop, got \[2\]"),
-    ],
-)
-def test_unusable_crops_are_said(spots: SpotNetwork, change: dict[str, Any], message: str) -> None:
-    regions = np.ones((2, 2), np.float32)
-    arguments = {"crops": torch.zeros(2, 3, 96, 64), "centers": regions, "scales": regions, **change}
-    with pytest.raises(InputError, match=message):
-        PoseEstimator(spots, input_size=(64, 96)).predict_crops(**arguments)
-    assert spots.batches == []
-
-
-@pytest.mark.parametrize("shape", [(1, 1, 3), (2, 3000, 3), (3000, 2, 3)])
-def test_images_of_odd_shapes(spots: SpotNetwork, shape: tuple[int, int, int]) -> None:
-    poses = PoseEstimator(spots, input_size=(64, 96))(np.full(shape, 200, np.uint8))
-    assert np.isfinite(poses.keypoints).all()
-
-
-def test_dark_blurs_as_the_official_configurations_do() -> None:
-    sizes = ((96, 128), (192, 256), (256, 256), (288, 384), (384, 384))
-    assert [blur_kernel_size(size) for size in sizes] == [5, 11, 11, 17, 17]

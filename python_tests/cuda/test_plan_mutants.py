@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import plan_trials
 import pytest
 from emulated_ops import CSRC
-from mutant_trials import MutantTrials, Result, ResultOf
+from mutant_trials import MutantTrials, Result
 from mutants import ADDRESS
 from plan_mutants import MUTANTS, TRIALS, PlanMutant
 
@@ -27,11 +26,6 @@ def run_trial(library: Path, trial: str, kinds: set[str], sanitized: bool) -> Re
 
 # The op that runs plans alone.
 PROGRAM = MutantTrials(sorted((CSRC / "cuda").glob("plan_*.cu")), [CSRC / "ops" / "run_plan.cpp"], run)
-
-
-@pytest.fixture(scope="module")
-def result_of(request: pytest.FixtureRequest) -> Iterator[ResultOf[PlanMutant]]:
-    yield from PROGRAM.results(request)
 
 
 def test_mutants_still_apply() -> None:
@@ -66,7 +60,7 @@ def test_networks(network: str, sanitized: bool) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_mutant_dies(mutant: PlanMutant, result_of: ResultOf[PlanMutant]) -> None:
-    result = result_of(mutant)
+def test_mutant_dies(mutant: PlanMutant) -> None:
+    result = PROGRAM.result_of(mutant)
     assert result.returncode != 0, result.stdout
     assert mutant.cause in result.stdout + result.stderr

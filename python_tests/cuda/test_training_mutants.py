@@ -6,14 +6,13 @@ nobody has written to is NaN: see `op_trials`. All else is found in the checked 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import emulated_ops
 import op_trials
 import pytest
 import training_cases
-from mutant_trials import MutantTrials, Result, ResultOf
+from mutant_trials import MutantTrials, Result
 from mutants import ADDRESS
 from training_mutants import ADAPTER_MUTANTS, KERNEL_MUTANTS, TRIALS, TrainingMutant
 
@@ -25,11 +24,6 @@ def run(mutant: TrainingMutant, library: Path, sanitized: bool) -> Result:
 
 
 PROGRAM = MutantTrials(emulated_ops.KERNELS, emulated_ops.ADAPTERS, run)
-
-
-@pytest.fixture(scope="module")
-def result_of(request: pytest.FixtureRequest) -> Iterator[ResultOf[TrainingMutant]]:
-    yield from PROGRAM.results(request)
 
 
 def test_mutants_still_apply() -> None:
@@ -56,7 +50,7 @@ def test_kernels_survive_the_trials_of_their_mutants(sanitized: bool) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_mutant_dies(mutant: TrainingMutant, result_of: ResultOf[TrainingMutant]) -> None:
-    result = result_of(mutant)
+def test_mutant_dies(mutant: TrainingMutant) -> None:
+    result = PROGRAM.result_of(mutant)
     assert result.returncode != 0, result.stdout
     assert mutant.cause in result.stdout + result.stderr
