@@ -33,6 +33,7 @@ ALLOWED = {
     "models": BASICS | {"nn", "backends"},
     "plan": {"errors", "files", "nn", "models", "ops"},
     "inference": {"errors", "backends", "nn", "models", "plan"},
+    "benchmarking": {"errors", "_extension", "backends", "nn", "inference"},
     "predictors": BASICS | {"models", "codecs", "data", "results", "backends", "inference"},
     "engine": BASICS | {"models", "nn", "codecs", "data", "metrics", "results", "visualize", "backends", "predictors"},
 }

@@ -42,7 +42,7 @@ def has_kernels_for(module: nn.Module, x: Sequence[Tensor], weight: Tensor) -> b
     device = x[0].device.type
     if too_large or (x[0].dtype != weight.dtype and not torch.is_autocast_enabled(device)):
         return False  # of another dtype plain PyTorch says what is wrong
-    return bool(_has_fused_backend(device)) and _has_plain_parts(module)
+    return bool(has_fused_backend(device)) and _has_plain_parts(module)
 
 
 # What kernels replace. Norms are looked at by NormGroup; parts with parts of their own are looked at through these.
@@ -83,6 +83,6 @@ def training_dtype(weight: Tensor) -> torch.dtype:
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _has_fused_backend(device_type: str) -> bool:
-    """What is compiled keeps the backend that was selected when it was compiled."""
+def has_fused_backend(device_type: str) -> bool:
+    """Whether the selected backend has the fused ops; what is compiled keeps that of when it was compiled."""
     return select_backend(device_type) in _FUSED_BACKENDS

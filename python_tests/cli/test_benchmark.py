@@ -4,28 +4,36 @@ import json
 import re
 from typing import Any
 
-import emulated_ops
 import pytest
 import torch
 
-from litehrnet_cuda import backends
+from litehrnet_cuda.benchmarking import comparison as comparing
+from litehrnet_cuda.benchmarking import runtimes
+from litehrnet_cuda.benchmarking.comparison import Comparison, Preparation
+from litehrnet_cuda.benchmarking.contenders import CONTENDERS
+from litehrnet_cuda.benchmarking.timing import Effort, Rounds
 from litehrnet_cuda.cli.commands import benchmark
 from litehrnet_cuda.cli.main import main
-from litehrnet_cuda.models.litehrnet import LiteHRNet, PoseNetwork, Variant
-from litehrnet_cuda.plan import build_plan
 from litehrnet_cuda.plan.gpus import GPUS
 from litehrnet_cuda.plan.latency import WAYS, assumptions
 
 
 @pytest.fixture
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three runs, and none of the runtimes that may or may not be installed."""
     monkeypatch.setattr(benchmark, "SECONDS", 0.0)
     monkeypatch.setattr(benchmark, "LEAST_RUNS", 3)
+    monkeypatch.setattr(runtimes, "module", not_installed)
+
+
+def not_installed(name: str) -> Any:
+    raise runtimes.Unavailable("not installed")
 
 
 def test_names_written_out_are_those_of_the_model() -> None:
     assert tuple(gpu.name for gpu in GPUS) == benchmark.GPU_NAMES
     assert all(isinstance(getattr(torch, name), torch.dtype) for name in benchmark.DTYPE_NAMES)
+    assert tuple(CONTENDERS) == benchmark.CONTENDER_NAMES
 
 
 def test_predicted_table(capsys: pytest.CaptureFixture[str]) -> None:
@@ -79,79 +87,96 @@ def test_all_networks_and_gpus_are_predicted_by_default(capsys: pytest.CaptureFi
 
 @pytest.mark.usefixtures("fast")
 def test_measured_on_the_cpu(capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--device", "cpu", "--size", "32x64", "--batch", "1", "2"]
+    options = ["--device", "cpu", "--size", "32x64", "--batch", "1", "2", "--threads", "1"]
     assert main(["benchmark", "litehrnet_18", *options]) == 0
-    title, head, *rows = capsys.readouterr().out.splitlines()
+    title, how, head, *rows = capsys.readouterr().out.splitlines()
     assert title.startswith("input 32x64, float32, on cpu (")
-    assert head.split() == ["batch", "runs", "eager"]
-    assert [row.split()[:3] for row in rows] == [["litehrnet_18", "1", "3"], ["litehrnet_18", "2", "3"]]
-    assert main(["benchmark", "litehrnet_18", *options, "--json"]) == 0
+    assert title.endswith(f", 1 thread, torch {torch.__version__}:")
+    assert how == "medians in ms of runs that take turns; in brackets how many times faster than eager"
+    assert head.split() == ["batch", "runs", "PyTorch,", "eager", "ours"]
+    assert [row.split()[:3] for row in rows[:2]] == [["litehrnet_18", "1", "3"], ["litehrnet_18", "2", "3"]]
+    assert rows[2].startswith("ours: ")
+    assert "not installed: onnxruntime, openvino; pip install 'litehrnet_cuda[benchmark]'" in rows
+    assert main(["benchmark", "litehrnet_18", *options, "--contender", "ours", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert (printed["device"], printed["torch"]) == ("cpu", torch.__version__)
+    assert printed["machine"]["cpu"]
+    assert printed["missing"] == {}
     assert [result["batch"] for result in printed["measured"]] == [1, 2]
     for result in printed["measured"]:
+        assert list(result["ms"]) == ["eager", "ours"]
         assert result["ms"]["eager"] > 0
         assert result["times_faster"]["eager"] == 1
-        assert (result["width"], result["height"], result["runs"]) == (32, 64, 3)
+        # Sums in another order than PyTorch's, over all layers.
+        assert result["contenders"]["ours"]["error"] < 1e-4
+        assert (result["width"], result["height"], result["runs"], result["threads"]) == (32, 64, 3, 1)
 
 
-def test_times_faster_are_ratios_of_medians(
+def comparison(*, interrupted: bool = False) -> Comparison:
+    """Of rounds in which ours is 2, 3 and 8 times faster, while the machine slows down."""
+    rounds = Rounds({"eager": [0.02, 0.03, 0.8], "ours": [0.01, 0.01, 0.1]}, interrupted=interrupted)
+    prepared = {name: Preparation(1.0, 0.0, "planned" if name == "ours" else "") for name in rounds.seconds}
+    return Comparison(rounds, prepared, {"openvino": "it crashed"})
+
+
+def test_times_faster_are_medians_over_rounds(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    times = {"eager": [0.09, 0.02, 0.03], "fused blocks": [0.01, 0.5, 0.012]}
-    monkeypatch.setattr(benchmark, "measure", lambda calls, images: times)
-    assert main(["benchmark", "litehrnet_18", "--device", "cpu"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1].split() == ["litehrnet_18", "1", "3", "30", "12", "(2.5)"]
+    monkeypatch.setattr(comparing, "compare", lambda *args, **options: comparison())
+    assert main(["benchmark", "litehrnet_18", "--device", "cpu", "--size", "32x32"]) == 0
+    *_, row, ours, missing = capsys.readouterr().out.splitlines()
+    assert row.split() == ["litehrnet_18", "1", "3", "30", "10", "(3.0)"]
+    assert ours == "ours: planned"
+    assert missing == "not measured: openvino: it crashed"
 
 
-@pytest.mark.usefixtures("fast")
-def test_calls_take_turns_after_a_warm_up() -> None:
-    calls: list[str] = []
+def test_an_interruption_keeps_what_there_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["benchmark", "litehrnet_18", "--device", "cpu", "--size", "32x32", "--batch", "1", "2", "3"]
+    monkeypatch.setattr(comparing, "compare", lambda *args, **options: comparison(interrupted=True))
+    assert main(options) == 0
+    out = capsys.readouterr().out
+    assert out.count("litehrnet_18") == 1
+    assert out.splitlines()[-1] == "interrupted: fewer runs, and not all networks and batches"
 
-    def call(name: str) -> Any:
-        def record(images: torch.Tensor) -> None:
-            assert images.shape == (2, 3, 4, 5)
-            assert torch.is_inference_mode_enabled()
-            calls.append(name)
+    calls: list[int] = []
 
-        return record
+    def stopped(*args: Any, **options: Any) -> Comparison:
+        calls.append(1)
+        if len(calls) == 2:  # while the second batch is prepared
+            raise KeyboardInterrupt
+        return comparison()
 
-    times = benchmark.measure({name: call(name) for name in "ab"}, torch.zeros(2, 3, 4, 5))
-    warm_up = benchmark.WARM_UP
-    assert calls == ["a"] * warm_up + ["b"] * warm_up + ["a", "b"] * 3
-    assert {name: len(samples) for name, samples in times.items()} == {"a": 3, "b": 3}
-    assert all(seconds > 0 for samples in times.values() for seconds in samples)
-
-
-def test_measuring_goes_on_until_the_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(benchmark, "SECONDS", 0.05)
-    (samples,) = benchmark.measure({"a": lambda images: None}, torch.zeros(1, 3, 1, 1)).values()
-    assert len(samples) > benchmark.LEAST_RUNS
-    assert sum(samples) <= 0.1
+    monkeypatch.setattr(comparing, "compare", stopped)
+    assert main(options) == 0
+    assert capsys.readouterr().out.count("litehrnet_18") == 1
 
 
-def test_contenders(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(backends.VARIABLE, raising=False)
-    model, images = small_network(), torch.randn(1, 3, 32, 32)
-    found = benchmark.contenders(model, images)
-    assert list(found) == ["eager"]
-    emulator = emulated_ops.load()
-    emulator.configure(seed=0)
-    with backends.use_backend("emulated"):
-        found = benchmark.contenders(model, images)
-        assert list(found) == ["eager", "fused blocks", "plan"]
-        launches = []
-        for call in found.values():
-            emulator.reset()
-            with torch.inference_mode():
-                call(images)
-            launches.append(len(emulator.launches()))
-    assert launches == [0, 3 * 4, len(build_plan(model, 32, 32).steps)]
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        ([], ["eager", "ours", "blocks", "onnxruntime", "openvino"]),
+        (["--contender", "ours-float16", "openvino"], ["eager", "ours-float16", "openvino"]),
+        (
+            ["--contender", "all"],
+            ["eager", "ours", "ours-bfloat16", "ours-float16", "blocks", "compile", "onnxruntime", "openvino"],
+        ),
+    ],
+)
+def test_contenders_are_chosen(monkeypatch: pytest.MonkeyPatch, given: list[str], names: list[str]) -> None:
+    chosen: list[str] = []
 
+    def compare(entries: Any, images: torch.Tensor, threads: int, effort: Effort, say: Any) -> Comparison:
+        chosen.extend(entries)
+        assert images.shape == (1, 3, 32, 40)
+        assert (threads, effort.pause > 0) == (2, True)
+        return comparison()
 
-def small_network() -> PoseNetwork:
-    """Of two stages with a module of two blocks each."""
-    return PoseNetwork(LiteHRNet(Variant("small", (1, 1), (8, 16, 32))), 17).eval()
+    monkeypatch.setattr(comparing, "compare", compare)
+    options = ["--device", "cpu", "--size", "40x32", "--threads", "2"]
+    assert main(["benchmark", "litehrnet_18", *options, *given]) == 0
+    assert chosen == names
 
 
 @pytest.mark.parametrize(
@@ -160,6 +185,9 @@ def small_network() -> PoseNetwork:
         (["--predict", "--gpu", "v100"], "unknown GPU 'v100', expected one of T4,"),
         (["--predict", "--gpu", "100"], "ambiguous GPU '100'"),
         (["--predict", "--device", "cpu"], "--device: nothing runs with --predict"),
+        (["--predict", "--threads", "1"], "--threads: nothing runs with --predict"),
+        (["--predict", "--contender", "ours"], "--contender: nothing runs with --predict"),
+        (["--contender", "theirs"], "invalid choice: 'theirs'"),
         (["--gpu", "t4"], "--gpu: only together with --predict"),
         (["--predict", "litehrnet_19"], "did you mean 'litehrnet_18'?"),
         (["litehrnet_19"], "did you mean 'litehrnet_18'?"),

@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import textwrap
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from itertools import product
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from litehrnet_cuda.cli.arguments import at_least_one, image_size
 from litehrnet_cuda.errors import InputError
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
     from litehrnet_cuda.plan.latency import Range
 
 # Of litehrnet_cuda.plan.gpus, which cannot be imported without torch; a test compares them.
 GPU_NAMES = ("T4", "A100 40 GB", "RTX 4090", "H100 SXM")
 DTYPE_NAMES = ("float32", "float16", "bfloat16")
+# Of litehrnet_cuda.benchmarking.contenders, likewise.
+CONTENDER_NAMES = (
+    *("eager", "ours", "ours-bfloat16", "ours-float16", "ours-no-graph", "ours-one-launch", "blocks", "compile"),
+    *("compile-graphs", "compile-autotune", "onnxruntime", "openvino", "tensorrt"),
+)
 
 WARM_UP, LEAST_RUNS, SECONDS = 2, 5, 2.0  # of every call; SECONDS are for all calls of a line together
 
 EPILOG = f"""\
 Without --predict: medians of runs that take turns, with random weights and images, as the host's clock sees them, the
-wait for a GPU included. "eager" is plain PyTorch; behind other times, in brackets, how many times faster they are.
+wait for a GPU included. Each output is compared with plain PyTorch's first. By default all take part that are installed
+and ready within seconds. Contenders: {", ".join(CONTENDER_NAMES[:8])},
+{", ".join(CONTENDER_NAMES[8:])}, or all.
 With --predict: nothing is run. From the launches of the inference plan, the bytes that they have to move and the
 multiplications follow a shortest and a longest time; the assumptions are printed with them.
 GPUs: {", ".join(GPU_NAMES)}; parts of these names do, too.
@@ -46,6 +50,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dtype", choices=DTYPE_NAMES, default="float32", help="type of images and weights")
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
+    parser.add_argument("--threads", type=at_least_one, metavar="N", help="of every contender (default: torch's)")
+    parser.add_argument(
+        "--contender",
+        nargs="+",
+        choices=(*CONTENDER_NAMES, "all"),
+        metavar="NAME",
+        help="these, and plain PyTorch (default: see below)",
+    )
     parser.add_argument("--predict", action="store_true", help="predict what GPUs would take instead")
     parser.add_argument("--gpu", nargs="+", metavar="NAME", help="GPUs to predict for (default: all)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -54,6 +66,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.predict and args.device:
         raise InputError("--device: nothing runs with --predict; --gpu chooses what is predicted")
+    if args.predict and (args.contender or args.threads):
+        option = "--contender" if args.contender else "--threads"
+        raise InputError(f"{option}: nothing runs with --predict")
     if args.gpu and not args.predict:
         raise InputError("--gpu: only together with --predict; --device chooses where to measure")
     return _predict(args) if args.predict else _measure(args)
@@ -103,98 +118,108 @@ def _measure(args: argparse.Namespace) -> int:
     import torch
     from tqdm import tqdm
 
+    from litehrnet_cuda.benchmarking.comparison import Entry, compare
+    from litehrnet_cuda.benchmarking.contenders import CONTENDERS, contenders_for, with_statistics
+    from litehrnet_cuda.benchmarking.machine import Load, describe_machine
+    from litehrnet_cuda.benchmarking.timing import SPINNING, Effort
     from litehrnet_cuda.models.registry import create_model, list_models
     from litehrnet_cuda.predictors import choose_device
 
     device, dtype = choose_device(args.device), getattr(torch, args.dtype)
-    models = [create_model(name, device=device, dtype=dtype).eval() for name in args.models or list_models()]
+    threads = args.threads or torch.get_num_threads()
+    contenders = {contender.name: contender for contender in contenders_for(device.type, _names(args.contender))}
     width, height = args.size
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
-    place = {"device": str(device), "device_name": name, "torch": torch.__version__}
+    networks = [create_model(name) for name in args.models or list_models()]
+    for network in networks:
+        with_statistics(network, torch.randn(2, 3, height, width)).to(device, dtype)
+    # Threads of one contender spin for a while after its turn, and would disturb the next one's.
+    effort = Effort(WARM_UP, LEAST_RUNS, SECONDS, SPINNING if threads > 1 and device.type == "cpu" else 0.0)
+    load = Load()
     results: list[dict[str, Any]] = []
-    for model, batch in tqdm([*product(models, args.batch)], leave=False, disable=None):
-        images = torch.randn(batch, 3, height, width, device=device, dtype=dtype)
-        times = measure(contenders(model, images), images)
-        medians = {name: median(samples) for name, samples in times.items()}
-        result = {"network": model.variant.name, "width": width, "height": height, "dtype": args.dtype}
-        result |= {"batch": batch, "runs": len(times["eager"])}
-        result["ms"] = {name: seconds * 1e3 for name, seconds in medians.items()}
-        result["times_faster"] = {name: medians["eager"] / seconds for name, seconds in medians.items()}
+    missing: dict[str, str] = {}
+    bar = tqdm([*product(networks, args.batch)], leave=False, disable=None)
+    for network, batch in bar:
+        name = network.variant.name
+        images = torch.randn(batch, 3, height, width, device=device).to(dtype)
+        entries = {title: Entry(contender, network) for title, contender in contenders.items()}
+        try:
+            done = compare(entries, images, threads, effort, say=functools.partial(_describe, bar, name))
+        except KeyboardInterrupt:
+            if not results:
+                raise
+            break
+        rows = {contender: done.row(contender, to="eager") for contender in done.prepared}
+        result = {"network": name, "width": width, "height": height, "dtype": args.dtype, "batch": batch}
+        result |= {"threads": threads, "runs": len(done.rounds), "interrupted": done.rounds.interrupted}
+        result["ms"] = {contender: row["median_ms"] for contender, row in rows.items()}
+        result["times_faster"] = {contender: 1 / row["ratio"] for contender, row in rows.items()}
+        result["contenders"] = rows
         results.append(result)
+        missing |= done.missing
+        if done.rounds.interrupted:
+            break
+    bar.close()
+    place: dict[str, Any] = {
+        "device": str(device),
+        "torch": torch.__version__,
+        "machine": describe_machine(),
+        "load": load.end(),
+    }
     if args.json:
-        print(json.dumps({"measured": results, **place}, indent=2))
+        print(json.dumps({"measured": results, "missing": missing, **place}, indent=2))
         return 0
-    print(f"input {width}x{height}, {args.dtype}, on {device} ({name}), torch {torch.__version__}: medians in ms")
-    names = list(dict.fromkeys(n for r in results for n in r["ms"]))  # not every network can be run in every way
-    rows = [["", "batch", "runs", *names]]
-    for r in results:
-        cells = [
-            "-"
-            if n not in r["ms"]
-            else f"{r['ms'][n]:.3g}" + ("" if n == "eager" else f" ({r['times_faster'][n]:.1f})")
-            for n in names
-        ]
-        rows.append([r["network"], str(r["batch"]), str(r["runs"]), *cells])
-    print(_table(rows))
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else place["machine"]["cpu"]
+    print(
+        f"input {width}x{height}, {args.dtype}, on {device} ({where}), {_counted(threads)}, torch {torch.__version__}:"
+    )
+    print("medians in ms of runs that take turns; in brackets how many times faster than eager")
+    print(_table(_rows(results, {name: CONTENDERS[name].title for name in contenders})))
+    for line in _notes(results, missing):
+        print(line)
     return 0
 
 
-def contenders(model: nn.Module, images: Tensor) -> dict[str, Callable[[Tensor], object]]:
-    """What is timed for a model and images like these, by name; "eager", plain PyTorch, comes first.
-
-    Where networks run as plans: "fused blocks" is the model as it is, module by module, "plan" the whole of it in one
-    call and, on a GPU, "plan, graph" the same as a CUDA graph, and "plan, one launch" by the persistent kernel.
-    """
-    from litehrnet_cuda.backends import select_backend, use_backend
-    from litehrnet_cuda.inference import optimize_for_inference
-
-    def eager(images: Tensor) -> object:
-        with use_backend("reference"):
-            return model(images)
-
-    calls: dict[str, Callable[[Tensor], object]] = {"eager": eager}
-    if select_backend(images.device.type) != "reference":
-        calls["fused blocks"] = model
-        plan = optimize_for_inference(model, cuda_graphs=False)  # type: ignore[arg-type]
-        if plan.backend_for(images).is_planned:
-            calls["plan"] = plan
-            if images.device.type == "cuda":
-                calls["plan, graph"] = optimize_for_inference(model)  # type: ignore[arg-type]
-                persistent = optimize_for_inference(model, persistent=True)  # type: ignore[arg-type]
-                if persistent.backend_for(images).is_planned:  # not every device can
-                    calls["plan, one launch"] = persistent
-    return calls
+def _describe(bar: Any, network: str, text: str) -> None:
+    bar.set_description_str(f"{network}: {text}")
 
 
-def measure(calls: Mapping[str, Callable[[Tensor], object]], images: Tensor) -> dict[str, list[float]]:
-    """Times calls on the same images in turns, so that what disturbs the machine disturbs all of them.
+def _names(given: list[str] | None) -> list[str] | None:
+    """Contenders by name, with plain PyTorch, to which all are compared; none for those that are chosen by default."""
+    if given is None:
+        return None
+    if "all" in given:
+        return list(CONTENDER_NAMES)
+    return ["eager", *given]
 
-    Args:
-        calls: functions of images, by name.
-        images: ``[N, 3, H, W]``; results are waited for if these are on a GPU.
 
-    Returns:
-        seconds of every run, by name, as many for each: at least ``LEAST_RUNS``, more until ``SECONDS`` have passed.
-    """
-    import torch
+def _rows(results: list[dict[str, Any]], titles: Mapping[str, str]) -> list[list[str]]:
+    """Heading and lines of the table, with columns for all that were measured anywhere."""
+    names = [name for name in titles if any(name in result["ms"] for result in results)]
+    rows = [["", "batch", "runs", *(titles[name] for name in names)]]
+    for r in results:
+        cells = []
+        for name in names:
+            time = f"{r['ms'][name]:.3g}" if name in r["ms"] else "-"
+            cells.append(time if name == "eager" or time == "-" else f"{time} ({r['times_faster'][name]:.1f})")
+        rows.append([r["network"], str(r["batch"]), str(r["runs"]), *cells])
+    return rows
 
-    def timed(call: Callable[[Tensor], object]) -> float:
-        start = time.perf_counter()
-        call(images)
-        if images.device.type == "cuda":
-            torch.cuda.synchronize(images.device)
-        return time.perf_counter() - start
 
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    with torch.inference_mode():
-        for call in calls.values():
-            for _ in range(WARM_UP):
-                timed(call)
-        end = time.perf_counter() + SECONDS
-        while time.perf_counter() < end or len(next(iter(times.values()))) < LEAST_RUNS:
-            for name, call in calls.items():
-                times[name].append(timed(call))
-    return times
+def _notes(results: list[dict[str, Any]], missing: Mapping[str, str]) -> list[str]:
+    """How ours was run, who was left out and why, and whether the user stopped it."""
+    how = {r["contenders"]["ours"]["details"] for r in results if "ours" in r["contenders"]}
+    notes = [f"ours: {details}" for details in sorted(how)]
+    if "not installed" in missing.values():
+        absent = ", ".join(name for name, reason in missing.items() if reason == "not installed")
+        notes.append(f"not installed: {absent}; pip install 'litehrnet_cuda[benchmark]'")
+    notes += [f"not measured: {name}: {reason}" for name, reason in missing.items() if reason != "not installed"]
+    if any(r["interrupted"] for r in results):
+        notes.append("interrupted: fewer runs, and not all networks and batches")
+    return notes
+
+
+def _counted(threads: int) -> str:
+    return "1 thread" if threads == 1 else f"{threads} threads"
 
 
 def _milliseconds(seconds: Range | None) -> str:

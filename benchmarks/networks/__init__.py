@@ -1,0 +1,1 @@
+"""Whole networks, ours and other ways to run them; see benchmarks/README.md."""
