@@ -72,6 +72,7 @@ def parts(out: Path) -> list[Part]:
     # The last stage, without torch.compile, which takes hours for all shapes: `python -m benchmarks` does everything.
     choice = ("--stage", "stage4", "--dtype", "float32", "float16", "--provider", "ours", "reference")
     found.append(Part("benchmarks", (python, str(ROOT / "benchmarks"), *choice)))
+    found.append(Part("networks", (python, str(ROOT / "benchmarks"), "networks", "inference")))
     return found
 
 
@@ -127,7 +128,7 @@ def reason_against() -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = ("tests", *SANITIZERS, "benchmarks")
+    names = ("tests", *SANITIZERS, "benchmarks", "networks")
     parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="PART", help=" ".join(names))
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "gpu-check", help="default: runs/gpu-check")
     options = parser.parse_args(arguments)

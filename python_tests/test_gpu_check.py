@@ -73,7 +73,7 @@ def test_environment_of_a_part(tmp_path: Path) -> None:
 def test_sanitizers_are_left_out_where_they_are_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu_check, "find_sanitizer", lambda: None)
     found = {part.name: part for part in parts(tmp_path)}
-    assert list(found) == ["tests", *gpu_check.SANITIZERS, "benchmarks"]
+    assert list(found) == ["tests", *gpu_check.SANITIZERS, "benchmarks", "networks"]
     assert all("compute-sanitizer" in found[tool].skipped for tool in gpu_check.SANITIZERS)
     assert "skipped" in summary([run(found["memcheck"], tmp_path)], tmp_path)
     monkeypatch.setattr(gpu_check, "find_sanitizer", lambda: "/opt/compute-sanitizer")
