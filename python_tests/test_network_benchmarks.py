@@ -287,18 +287,18 @@ def test_tables_of_results(measured: Path) -> None:
     text = report.headline(documents)
     assert text.startswith("![")
     head, _, row, other, empty, below, *_ = text.splitlines()[2:]
-    assert head == "| ms, one image of 256x192 | threads | ours | PyTorch, eager |"
+    assert head == "| ms, one image of 192x256 | threads | ours | PyTorch, eager |"
     assert row == "| `litehrnet_18` | 1 | **4.00** | 61.0 (15.0) |"
     assert other.startswith("| HRNet-W32 | 1 |  | ")
     assert not empty
     assert below.startswith("Medians of 2 to 2 rounds in turns;")
     text = report.inference_tables(documents)
-    assert "| `litehrnet_18` | 256x192 | 1 | 1 | float32 | **4.00** | 61.0 (15.0) |" in text
-    assert "| `litehrnet_30` | 256x192 | 8 | 2 | float32 |" in text
-    assert "| HRNet-W32, PyTorch, eager | 256x192 | 1 | 1 | float32 |" in text
+    assert "| `litehrnet_18` | 192x256 | 1 | 1 | float32 | **4.00** | 61.0 (15.0) |" in text
+    assert "| `litehrnet_30` | 192x256 | 8 | 2 | float32 |" in text
+    assert "| HRNet-W32, PyTorch, eager | 192x256 | 1 | 1 | float32 |" in text
     assert "- ONNX Runtime: not installed" in text
     eager["median_ms"] = 0.5
-    assert "| 256x192 | 8 | " in report.growth_tables(documents)
+    assert "| 192x256 | 8 | " in report.growth_tables(documents)
     assert report.headline([]) == report.growth_tables([]) == report.training_tables([]) == report.NOTHING
 
 
@@ -358,7 +358,7 @@ def test_cases_are_listed() -> None:
     done = program("networks", "inference", "--list", "--device", "cpu", "--threads", "1", "--contender", "ours")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert "inference: litehrnet_18 333x217, batch 1, 1 thread, float32: ours" in lines
+    assert "inference: litehrnet_18 217x333, batch 1, 1 thread, float32: ours" in lines
     assert not any("2 threads" in line for line in lines)
 
 
@@ -388,4 +388,4 @@ def test_words_choose_what_is_measured(
     monkeypatch.setattr(training, "measure", train)
     assert command.main(["all", "--quick", "--device", "cpu", "--out", str(tmp_path)]) == status
     assert [kind for kind, *_ in asked] == (["inference"] if interrupted else ["inference", "growth", "training"])
-    assert asked[0] == ("inference", ["litehrnet_18 256x192, batch 1, 1 thread, float32"], 1.0, tmp_path, "cpu")
+    assert asked[0] == ("inference", ["litehrnet_18 192x256, batch 1, 1 thread, float32"], 1.0, tmp_path, "cpu")

@@ -39,7 +39,7 @@ class Case:
     @property
     def name(self) -> str:
         threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
-        return f"{self.network} {self.height}x{self.width}, batch {self.batch}, {threads}, {self.dtype}"
+        return f"{self.network} {self.width}x{self.height}, batch {self.batch}, {threads}, {self.dtype}"
 
     def described(self) -> dict[str, Any]:
         """What tells this case from others, as JSON types."""

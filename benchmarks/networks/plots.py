@@ -59,7 +59,7 @@ def plot_times(document: dict[str, Any], path: Path, metadata: Mapping[str, str]
         axes.set_yticks(range(len(names)), [title(name) for name in names])
         axes.invert_yaxis()
         axes.set_xlim(0, 1.22 * max(times))
-        axes.set_title(f"{NETWORKS[network]}, one image of 256x192, one thread", loc="left", fontsize=11, color=INK)
+        axes.set_title(f"{NETWORKS[network]}, one image of 192x256, one thread", loc="left", fontsize=11, color=INK)
         _style(axes, grid="x")
     if cases:
         figure.axes[-1].set_xlabel("milliseconds, less is better", color=INK)
@@ -94,9 +94,9 @@ def plot_growth(document: dict[str, Any], path: Path, metadata: Mapping[str, str
         _style(axes, grid="both")
     ticks = [_batch(case) for case in of_batch]
     left.set_xticks(ticks, [str(tick) for tick in ticks])
-    left.set_xlabel("images of 256x192 at once", color=INK)
+    left.set_xlabel("images of 192x256 at once", color=INK)
     left.set_ylabel("milliseconds per image", color=INK)
-    sizes = [(_pixels(case), f"{case['case']['height']}x{case['case']['width']}") for case in of_size]
+    sizes = [(_pixels(case), f"{case['case']['width']}x{case['case']['height']}") for case in of_size]
     right.set_xticks([pixels for pixels, _ in sizes], [text for _, text in sizes], rotation=35, ha="right")
     right.set_xlabel("size of one image", color=INK)
     for axes in (left, right):

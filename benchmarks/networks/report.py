@@ -43,7 +43,7 @@ def headline(documents: Sequence[Document]) -> str:
         for case in cases
         for name in _owners(case)
     ]
-    head = ["ms, one image of 256x192", "threads", *(title(name) for name in names)]
+    head = ["ms, one image of 192x256", "threads", *(title(name) for name in names)]
     picture = "![Milliseconds for one image, ours and others](docs/speed.png)"
     return "\n\n".join([picture, markdown(head, [*rows, *others], text_columns=1), provenance(document)])
 
@@ -121,7 +121,7 @@ def inference_tables(documents: Sequence[Document]) -> str:
 
 def _shape(case: dict[str, Any]) -> list[object]:
     described = case["case"]
-    size = f"{described['height']}x{described['width']}"
+    size = f"{described['width']}x{described['height']}"
     return [size, described["batch"], described["threads"], described["dtype"]]
 
 

@@ -39,7 +39,7 @@ class TrainingCase:
     @property
     def name(self) -> str:
         threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
-        return f"{self.network} {self.height}x{self.width}, batch {self.batch}, {threads}"
+        return f"{self.network} {self.width}x{self.height}, batch {self.batch}, {threads}"
 
     def described(self) -> dict[str, Any]:
         return {**vars(self), "dtype": "float32"}
