@@ -37,7 +37,7 @@ def one_thread() -> Iterator[None]:
 
 
 def program_of(network: str = "litehrnet_18", size: tuple[int, int] = (64, 48)) -> Program:
-    return compile_plan(build_plan(pose_network(network).float(), *size, torch.float32))
+    return compile_plan(build_plan(pose_network(network), *size, torch.float32))
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -121,7 +121,7 @@ VECTORS = {0: [4, 4, 2, 1], 1: [4, 4, 4, 2], 2: [4, 4, 4, 4]}
 def requests_of_stores(launch: dict[str, Any]) -> int:
     """What warps ask for through store_vec, the widest stores that alignment allows."""
     lines = [line for line in launch["lines"] if line["access"] == "write" and line["memory"] == "global"]
-    return sum(line["requests"] for line in lines if line["file"].endswith("dtype.h"))
+    return sum(line["requests"] for line in lines if line["file"].endswith("elements.cuh"))
 
 
 @pytest.mark.parametrize("index", VECTORS)

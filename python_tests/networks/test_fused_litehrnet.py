@@ -120,7 +120,10 @@ def test_frozen_parameters_need_no_no_grad(emulator: Any) -> None:
 
 def test_a_backend_that_cannot_run_is_refused_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     block, x = _block()
-    with pytest.raises(InputError, match=r"expected auto, cuda, reference, emulated, got 'gpu'"), use_backend("gpu"):
+    with (
+        pytest.raises(InputError, match=r"expected auto, cuda, cpu, reference, emulated, got 'gpu'"),
+        use_backend("gpu"),
+    ):
         pass
     if not torch.cuda.is_available():
         with pytest.raises(InputError, match="backend 'cuda' cannot run here: "), use_backend("cuda"):
