@@ -48,11 +48,10 @@ def test_types_and_addresses() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("capability", CAPABILITIES)
-@pytest.mark.parametrize("shift", [0, 4])
-def test_more_steps(capability: str, shift: int) -> None:
-    networks = ("litehrnet_18", "naive_litehrnet_18", "wider_naive_litehrnet_18", *UNUSUAL, "unusual_steps")
-    arguments = ("--networks", *networks, "--sizes", "33x97", "64x48", "--dtypes", "float32", "float16", "bfloat16")
-    assert try_steps(*arguments, "--shift", str(shift), "--threads", "1", "2", "5", capability=capability) > 400
+def test_more_steps(capability: str) -> None:
+    networks = ("litehrnet_18", "wider_naive_litehrnet_18", *UNUSUAL, "unusual_steps")
+    arguments = ("--networks", *networks, "--sizes", "33x97", "--dtypes", "float32", "bfloat16", "--shift", "4")
+    assert try_steps(*arguments, "--threads", "1", "2", "5", capability=capability) > 200
 
 
 @pytest.mark.slow
