@@ -6,7 +6,7 @@ emulator: test equipment, never chosen by itself.
 
 ``auto`` takes ``cuda`` for CUDA tensors and ``cpu`` for those on the CPU where it can, else ``reference``. The
 environment variable ``LITEHRNET_CUDA_BACKEND`` or :func:`use_backend` ask for one by name, and get it or an error.
-``LITEHRNET_CUDA_CPU_CAPABILITY`` asks for less than the processor can do: ``baseline``, ``avx2`` or ``avx512``.
+``LITEHRNET_CUDA_CPU_CAPABILITY`` asks for no more than ``baseline``, ``avx2`` or ``avx512`` of what the processor has.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from litehrnet_cuda.errors import InputError
 
 VARIABLE = "LITEHRNET_CUDA_BACKEND"
 CPU_CAPABILITY_VARIABLE = "LITEHRNET_CUDA_CPU_CAPABILITY"
+CPU_CAPABILITIES = ("baseline", "avx2", "avx512")
 
 # Set by the project's tests while the emulator's kernels stand in the place of the CPU's.
 emulator_is_in_place = False
@@ -99,12 +100,10 @@ def _can_run_cpu(asked_for: str | None) -> Availability:
     if not library.ok:
         return Availability(False, f"the native library is not there: {library.reason}")
     capability = (_extension.build_info() or {}).get("cpu_capability", "")
-    if asked_for not in (None, "", capability):
-        return Availability(
-            False,
-            f"{CPU_CAPABILITY_VARIABLE}: expected baseline, avx2 or avx512 as far as this processor has it, set before "
-            f"the first network is run, got {asked_for!r}; {capability} is in use",
-        )
+    if asked_for and asked_for not in CPU_CAPABILITIES:
+        raise InputError(f"{CPU_CAPABILITY_VARIABLE}: expected {', '.join(CPU_CAPABILITIES)}, got {asked_for!r}")
+    if asked_for and CPU_CAPABILITIES.index(capability) > CPU_CAPABILITIES.index(asked_for):
+        return Availability(False, f"{CPU_CAPABILITY_VARIABLE} was set too late: {capability} is in use already")
     return Availability(True, f"vectorised C++ for plans, {capability}")
 
 

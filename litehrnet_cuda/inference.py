@@ -187,7 +187,7 @@ class OptimizedNetwork:
             # By the user: the launches read the program's weights whenever they are replayed.
             self._recorded.add(function)
         images = images.to(self.dtype).contiguous()
-        graphs = self._graphs if len(images) else None  # nothing is launched for no images
+        graphs = self._graphs if images.shape[0] else None  # nothing is launched for no images
         outputs = function(images) if graphs is None else graphs.run(function, images)
         if around is not None:
             return outputs
@@ -216,6 +216,7 @@ class OptimizedNetwork:
                 self._copies[device] = copy.deepcopy(self._model).to(device, self.dtype)
         return self._copies[device]
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # what makes plans is not for tracing
     def _program_for(self, images: Tensor) -> _Program:
         backend = select_backend(images.device.type)
         if backend == "reference":

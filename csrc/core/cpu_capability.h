@@ -5,7 +5,7 @@ namespace litehrnet {
 
 enum class CpuCapability : int { kBaseline = 0, kAvx2 = 1, kAvx512 = 2 };
 
-// The best that the processor has, or the one that LITEHRNET_CUDA_CPU_CAPABILITY names, if the processor has that.
+// The best that the processor has, and no more than LITEHRNET_CUDA_CPU_CAPABILITY names. Settled by the first call.
 CpuCapability cpu_capability();
 
 const char* name_of(CpuCapability capability);

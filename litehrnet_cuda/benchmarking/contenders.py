@@ -102,7 +102,9 @@ def _compiled(network: nn.Module, images: Tensor, threads: int, **options: Any) 
 def _runtime(prepare: Callable[..., Network], network: nn.Module, images: Tensor, threads: int) -> Prepared:
     try:
         with use_backend("reference"):
-            return Prepared(prepare(network, images, threads))
+            call = prepare(network, images, threads)
+        call(images)  # what is refused is often refused by the first call
+        return Prepared(call)
     except Unavailable:
         raise
     except Exception as error:  # of whatever type runtimes raise, for operations or types that they lack

@@ -1,5 +1,5 @@
 // Paths from lower resolutions into a sum: W x of every lower resolution, as maps of that resolution. Who adds them up
-// spreads them over pixels (cpu/nearest.h).
+// spreads them over pixels (cpu/kernels/nearest.h).
 //
 // Where upsampling by way of the resolutions between gives the same pixels as at once, every map includes the ones
 // below it, so that only one has to be spread in the end; else each stands for itself.

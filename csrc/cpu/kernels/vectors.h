@@ -164,10 +164,15 @@ LITEHRNET_INLINE float as_number(BFloat16 value) {
   __builtin_memcpy(&result, &bits, 4);
   return result;
 }
+// Without _Float16, which compilers have had for a few years only.
 LITEHRNET_INLINE float as_number(Half value) {
-  _Float16 half;
-  __builtin_memcpy(&half, &value, 2);
-  return static_cast<float>(half);
+  const std::uint32_t magnitude = value.bits & 0x7fffu;
+  float result = static_cast<float>(magnitude) * 0x1p-24f;  // of subnormal numbers
+  if (magnitude >= 0x400) {
+    const std::uint32_t bits = (magnitude << 13) + ((magnitude < 0x7c00 ? 112u : 224u) << 23);
+    __builtin_memcpy(&result, &bits, 4);
+  }
+  return (value.bits & 0x8000u) != 0 ? -result : result;
 }
 
 LITEHRNET_INLINE void set_number(float& to, float value) { to = value; }
@@ -179,8 +184,25 @@ LITEHRNET_INLINE void set_number(BFloat16& to, float value) {
                            : static_cast<std::uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 LITEHRNET_INLINE void set_number(Half& to, float value) {
-  const _Float16 half = static_cast<_Float16>(value);
-  __builtin_memcpy(&to, &half, 2);
+  std::uint32_t bits;
+  __builtin_memcpy(&bits, &value, 4);
+  const std::uint32_t sign = bits >> 16 & 0x8000u;
+  bits &= 0x7fffffffu;
+  std::uint32_t half;
+  if (bits > 0x7f800000u) {
+    half = 0x7e00u | (bits >> 13 & 0x1ffu);  // NaN
+  } else if (bits >= 0x477ff000u) {
+    half = 0x7c00u;  // from 65520 on: infinity
+  } else if (bits < 0x38800000u) {  // subnormal: 0.5 has its last bit where they have theirs
+    float magnitude;
+    __builtin_memcpy(&magnitude, &bits, 4);
+    magnitude += 0.5f;
+    __builtin_memcpy(&bits, &magnitude, 4);
+    half = bits - 0x3f000000u;
+  } else {
+    half = (bits - (112u << 23) + 0xfffu + (bits >> 13 & 1u)) >> 13;
+  }
+  to.bits = static_cast<std::uint16_t>(half | sign);
 }
 
 LITEHRNET_INLINE Vector<float> load(const float* from) {
@@ -272,17 +294,21 @@ LITEHRNET_INLINE void store(T* to, Vector<acc_t<T>> v, int count) {
 }
 
 // Lanes 0, 2, 4, ... of a, then of b; lanes 1, 3, 5, ...
-template <int kFirst, class V, std::size_t... kLane>
-LITEHRNET_INLINE V every_second(V a, V b, std::index_sequence<kLane...>) {
+template <int kFirst, class A, std::size_t... kLane>
+LITEHRNET_INLINE Vector<A> every_second(Vector<A> a, Vector<A> b, std::index_sequence<kLane...>) {
+#if defined(__clang__) || __GNUC__ >= 12
   return __builtin_shufflevector(a, b, (2 * static_cast<int>(kLane) + kFirst)...);
+#else
+  return __builtin_shuffle(a, b, Integers<A>{(2 * static_cast<int>(kLane) + kFirst)...});
+#endif
 }
 template <class A>
 LITEHRNET_INLINE Vector<A> even_lanes(Vector<A> a, Vector<A> b) {
-  return every_second<0>(a, b, std::make_index_sequence<kLanes<A>>{});
+  return every_second<0, A>(a, b, std::make_index_sequence<kLanes<A>>{});
 }
 template <class A>
 LITEHRNET_INLINE Vector<A> odd_lanes(Vector<A> a, Vector<A> b) {
-  return every_second<1>(a, b, std::make_index_sequence<kLanes<A>>{});
+  return every_second<1, A>(a, b, std::make_index_sequence<kLanes<A>>{});
 }
 
 // The lane of `from` that each index names
@@ -304,23 +330,16 @@ LITEHRNET_INLINE Vector<double> permute(Vector<double> from, Integers<double> in
 }
 
 // The sum of all lanes, by halves
-template <class V, std::size_t... kLane>
-LITEHRNET_INLINE auto sum_by_halves(V v, std::index_sequence<kLane...>) {
-  constexpr int half = static_cast<int>(sizeof...(kLane));
-  if constexpr (half == 1) {
-    return v[0] + v[1];
-  } else {
-    const auto sum = __builtin_shufflevector(v, v, static_cast<int>(kLane)...) +
-                     __builtin_shufflevector(v, v, (static_cast<int>(kLane) + half)...);
-    return sum_by_halves(sum, std::make_index_sequence<half / 2>{});
-  }
+template <class A>
+LITEHRNET_INLINE A sum_by_halves(Vector<A> v) {
+  A lanes[kLanes<A>];
+  store(lanes, v);
+  for (int half = kLanes<A> / 2; half >= 1; half /= 2)
+    for (int lane = 0; lane < half; ++lane) lanes[lane] += lanes[lane + half];
+  return lanes[0];
 }
-LITEHRNET_INLINE float sum_of_lanes(Vector<float> v) {
-  return sum_by_halves(v, std::make_index_sequence<kLanes<float> / 2>{});
-}
-LITEHRNET_INLINE double sum_of_lanes(Vector<double> v) {
-  return sum_by_halves(v, std::make_index_sequence<kLanes<double> / 2>{});
-}
+LITEHRNET_INLINE float sum_of_lanes(Vector<float> v) { return sum_by_halves<float>(v); }
+LITEHRNET_INLINE double sum_of_lanes(Vector<double> v) { return sum_by_halves<double>(v); }
 
 // 1 / (1 + e^-x)
 LITEHRNET_INLINE Vector<float> sigmoid(Vector<float> x) {
