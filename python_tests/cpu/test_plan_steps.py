@@ -56,8 +56,9 @@ def test_more_steps(capability: str) -> None:
 
 @pytest.mark.slow
 def test_large_maps() -> None:
+    """In types whose bounds do not hang on the order in which PyTorch adds up; for float32 there are whole networks."""
     best = (_extension.build_info() or {})["cpu_capability"]
-    arguments = ("--networks", "litehrnet_18", "naive_litehrnet_18", "--sizes", "256x192", "250x333")
+    arguments = ("--networks", "litehrnet_18", "--sizes", "256x192", "250x333", "--dtypes", "float16", "float64")
     assert try_steps(*arguments, "--batch", "1", capability=best) > 100
 
 
