@@ -1,9 +1,9 @@
 """Whether networks are still as fast as they were, on a machine that other programs use too.
 
 What is held to a bound is a ratio: how many times longer plain PyTorch takes than ours, each round by itself, and of
-these the median. Bounds are about half of what was measured on a quiet machine, so noise does not reach them while a
-step that lost its vector instructions, or a plan that is no longer used, does. A check that fails is repeated: what is
-slow once and fast the next time was disturbed.
+these the median. Bounds are about half of what was measured on a quiet machine with AVX-512, so noise does not reach
+them while a step that lost its vector instructions, or a plan that is no longer used, does. A check that fails is
+repeated: what is slow once and fast the next time was disturbed.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _bound(least: float, network: str, height: int, width: int, batch: int = 1) 
     return Bound(Case(network, height, width, batch, contenders=("ours", "eager")), least)
 
 
-# Of processors with AVX2. Measured: see benchmarks/results/networks.
+# With AVX2 alone, on a busy machine, the ratios were 6.8, 5.5, 9.3 and 8.5 once.
 BOUNDS = (
     _bound(5, "litehrnet_18", 256, 192),
     _bound(4, "litehrnet_18", 250, 180, batch=2),

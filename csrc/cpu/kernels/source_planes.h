@@ -20,7 +20,6 @@ struct Pixels {
   acc_t<T> factor;
   bool relu, pending;
 
-  LITEHRNET_INLINE Vector<acc_t<T>> get(int pixel) const { return apply(load(data + pixel)); }
   LITEHRNET_INLINE Vector<acc_t<T>> get(int pixel, int count) const { return apply(load(data + pixel, count)); }
   LITEHRNET_INLINE Vector<acc_t<T>> apply(Vector<acc_t<T>> v) const {
     if (relu) v = LITEHRNET_CPU_TARGET::relu(v);
