@@ -51,6 +51,22 @@ STABLE_TORCH_LIBRARY(litehrnet_cuda, library) {
       "Tensor[] depthwise_weight, Tensor[] gate_weight1, Tensor[] gate_bias1, Tensor[] gate_weight2, "
       "Tensor[] gate_bias2, Tensor[] norm_weight, Tensor[] norm_bias, Tensor[] running_mean, Tensor[] running_var, "
       "Tensor statistics, Tensor[] saved, bool training, float eps) -> Tensor[]");
+  // A depthwise 3x3 convolution and a 1x1 convolution, each with its batch norm, and perhaps a ReLU. Empty lists leave out the
+  // first one and its norm, or both convolutions.
+  library.def(
+      "separable_conv_batch_norm(Tensor x, Tensor[] depthwise_weight, Tensor[] weight, Tensor[] norm_weight, "
+      "Tensor[] norm_bias, Tensor[] running_mean, Tensor[] running_var, int stride, bool relu, bool training, float eps) "
+      "-> (Tensor, Tensor, Tensor[])");
+  library.def(
+      "_separable_conv_batch_norm_backward(Tensor grad_y, Tensor x, Tensor[] depthwise_weight, Tensor[] weight, "
+      "Tensor[] norm_weight, Tensor[] norm_bias, Tensor[] running_mean, Tensor[] running_var, Tensor statistics, "
+      "Tensor[] saved, int stride, bool relu, bool training, float eps) -> Tensor[]");
+  // Maps of several sizes, each so many times, summed at the first one's; what is asked for of the sum and its positive
+  // part. The backward op takes gradients of these (an empty list: zeros), the positive part, and heights and widths of
+  // all terms, one after the other.
+  library.def("weighted_sum(Tensor[] x, int[] counts, bool sum, bool relu) -> Tensor[]");
+  library.def(
+      "_weighted_sum_backward(Tensor[] grad_sum, Tensor[] grad_y, Tensor[] y, int[] sizes, int[] counts) -> Tensor[]");
   // The inference plan of a whole network, see litehrnet_cuda/plan/program.py: weights and tables, and a list of numbers
   // on the CPU; shapes are channels, height and width of every output; `persistent`: all in one launch.
   library.def(

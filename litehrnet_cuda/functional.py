@@ -15,8 +15,10 @@ from litehrnet_cuda.ops.cross_resolution_weighting import cross_resolution_weigh
 from litehrnet_cuda.ops.cross_resolution_weighting_batch_norm import cross_resolution_weighting_batch_norm
 from litehrnet_cuda.ops.depthwise_conv import depthwise_conv
 from litehrnet_cuda.ops.depthwise_conv_batch_norm import depthwise_conv_batch_norm
+from litehrnet_cuda.ops.separable_conv_batch_norm import separable_conv_batch_norm
 from litehrnet_cuda.ops.spatial_weighting import spatial_weighting
 from litehrnet_cuda.ops.update_running_statistics import update_running_statistics
+from litehrnet_cuda.ops.weighted_sum import weighted_sum
 
 __all__ = [
     "conditional_channel_weighting",
@@ -25,6 +27,8 @@ __all__ = [
     "cross_resolution_weighting_batch_norm",
     "depthwise_conv",
     "depthwise_conv_batch_norm",
+    "separable_conv_batch_norm",
     "spatial_weighting",
     "update_running_statistics",
+    "weighted_sum",
 ]

@@ -14,6 +14,10 @@ from litehrnet_cuda.models.litehrnet import VARIANTS, LiteHRNet, PoseNetwork
 
 INDEX = read_json("index.json")
 TRAINING = read_json("train_steps.json")
+# Of the six losses. Adam magnifies roundings 40 to 70 times a step: in naive_18, where every activation and gradient of
+# the plain network is rounded otherwise in the last place, the sixth loss moves by up to 7e-7.
+LATE = 1e-5
+LOSS_TOLERANCES = (1e-12, 1e-10, 1e-8, 1e-7, LATE, LATE)
 # The reference outputs are float64 results rounded to float32: half a unit in the last place is 6e-8.
 STORED_AS_FLOAT32 = 1e-7
 
@@ -64,10 +68,11 @@ def assert_training_matches_official(case: dict[str, Any]) -> None:
     losses.append(loss(model(x)).item())
     # Adam divides by the root of squared gradients, which makes a full step of a gradient that is only rounding; such
     # parameters have no influence on the output, but their norms after training are arbitrary.
-    assert losses == pytest.approx(case["losses"], rel=1e-6)
+    for loss_here, official, tolerance in zip(losses, case["losses"], LOSS_TOLERANCES, strict=True):
+        assert loss_here == pytest.approx(official, rel=tolerance)
     for key, parameter in model.named_parameters():
         if case["grad_norms"][key] > 1e-6:
-            assert parameter.norm().item() == pytest.approx(case["param_norms_after"][key], rel=1e-6), key
+            assert parameter.norm().item() == pytest.approx(case["param_norms_after"][key], rel=LATE), key
     with torch.no_grad():
         eval_loss = loss(model.eval()(x)).item()
-    assert eval_loss == pytest.approx(case["eval_loss_after"], rel=1e-6)
+    assert eval_loss == pytest.approx(case["eval_loss_after"], rel=LATE)

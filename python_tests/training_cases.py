@@ -154,9 +154,39 @@ def assert_gradients_close_to_reference(
     allowed. A group that is small beside the others is what remains of larger numbers, so a hundredth of the largest is
     the least that errors are related to. Over all groups the kernel's errors are, in the quadratic mean, at most twice
     PyTorch's. Of a group with a few elements PyTorch's error is often small by luck; so no single one is more than four
-    times PyTorch's worst. In fp64, where plain PyTorch is the truth itself, the order of additions remains.
+    times PyTorch's worst, and where it is, the quadratic means over some draws of the gradients that come in decide. In
+    fp64, where plain PyTorch is the truth itself, the order of additions remains.
     """
     args = cast_to(cast_to(args, dtype), torch.float64)  # values that the dtypes can hold
+
+    def draw() -> tuple[Tensor, Tensor]:
+        return _relative_errors(kernel, reference, args, dtype, differentiable, cast_to)
+
+    def excess(ours: Tensor, theirs: Tensor) -> str:
+        worst, mean = 4 * theirs.max() + FLOOR[dtype], 2 * theirs.square().mean().sqrt() + FLOOR[dtype]
+        if dtype == torch.float64:
+            worst = mean = torch.tensor(1e-12)
+        if ours.max() <= worst and ours.square().mean().sqrt() <= mean:  # and not for NaN
+            return ""
+        return f"relative errors of outputs and each argument's gradients {ours.tolist()}, PyTorch's {theirs.tolist()}"
+
+    report = excess(*draw())
+    if report and dtype != torch.float64:
+        draws = zip(*(draw() for _ in range(8)), strict=True)
+        ours, theirs = (torch.stack(errors).square().mean(dim=0).sqrt() for errors in draws)
+        report = excess(ours, theirs)
+    assert not report, report
+
+
+def _relative_errors(
+    kernel: Callable[..., Any],
+    reference: Callable[..., Any],
+    args: Sequence[Any],
+    dtype: torch.dtype,
+    differentiable: int,
+    cast_to: Callable[[Sequence[Any], torch.dtype], list[Any]],
+) -> tuple[Tensor, Tensor]:
+    """Of outputs and of each argument's gradients, for random gradients that come in: the kernel's, plain PyTorch's."""
     maps = reference(*args)
     cotangents = [torch.randn_like(y).to(dtype).double() for y in (maps[0] if isinstance(maps, tuple) else maps)]
     exact, exact_grads = gradients(reference, args, cotangents, differentiable)
@@ -177,13 +207,7 @@ def assert_gradients_close_to_reference(
             ]
         )
 
-    ours, theirs = errors(actual, actual_grads), errors(plain, plain_grads)
-    worst, mean = 4 * theirs.max() + FLOOR[dtype], 2 * theirs.square().mean().sqrt() + FLOOR[dtype]
-    if dtype == torch.float64:
-        worst = mean = torch.tensor(1e-12)
-    report = f"relative errors of outputs and of each argument's gradients {ours.tolist()}, PyTorch's {theirs.tolist()}"
-    assert ours.max() <= worst, report
-    assert ours.square().mean().sqrt() <= mean, report
+    return errors(actual, actual_grads), errors(plain, plain_grads)
 
 
 def _by_argument(grads: Sequence[Tensor], args: Sequence[Any]) -> list[list[Tensor]]:

@@ -7,7 +7,7 @@ namespace litehrnet {
 
 enum class DType : int { kFloat32 = 0, kFloat16 = 1, kBFloat16 = 2, kFloat64 = 3 };
 
-inline std::size_t element_size(DType dtype) { return dtype == DType::kFloat64 ? 8 : dtype == DType::kFloat32 ? 4 : 2; }
+static inline std::size_t element_size(DType dtype) { return dtype == DType::kFloat64 ? 8 : dtype == DType::kFloat32 ? 4 : 2; }
 
 // Sums are held in float, in double for double.
 template <class scalar_t>
@@ -21,6 +21,6 @@ struct Accumulate<double> {
 template <class scalar_t>
 using acc_t = typename Accumulate<scalar_t>::type;
 
-inline std::size_t accumulate_size(DType dtype) { return dtype == DType::kFloat64 ? sizeof(double) : sizeof(float); }
+static inline std::size_t accumulate_size(DType dtype) { return dtype == DType::kFloat64 ? sizeof(double) : sizeof(float); }
 
 }  // namespace litehrnet

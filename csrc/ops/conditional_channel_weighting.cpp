@@ -1,5 +1,5 @@
 // Adapter of conditional_channel_weighting: checks, allocation, parameters, device and stream.
-#include "cuda/conditional_channel_weighting.h"
+#include "ops/launchers.h"
 
 #include "ops/feature_maps.h"
 

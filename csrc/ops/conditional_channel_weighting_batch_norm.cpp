@@ -3,7 +3,7 @@
 
 #include <tuple>
 
-#include "cuda/conditional_channel_weighting_batch_norm.h"
+#include "ops/launchers.h"
 
 namespace litehrnet {
 namespace {

@@ -1,5 +1,5 @@
 // Adapter of _conditional_channel_weighting_batch_norm_backward: checks, allocation, parameters, device and stream.
-#include "cuda/conditional_channel_weighting_batch_norm_backward.h"
+#include "ops/launchers.h"
 
 #include "ops/conditional_channel_weighting_batch_norm.h"
 

@@ -1,5 +1,5 @@
 // Adapter of cross_resolution_weighting: checks, allocation, parameters, device and stream.
-#include "cuda/cross_resolution_weighting.h"
+#include "ops/launchers.h"
 
 #include "ops/feature_maps.h"
 

@@ -1,5 +1,5 @@
 // Adapter of cross_resolution_weighting_batch_norm: checks, allocation, parameters, device and stream.
-#include "cuda/cross_resolution_weighting_batch_norm.h"
+#include "ops/launchers.h"
 
 #include <tuple>
 

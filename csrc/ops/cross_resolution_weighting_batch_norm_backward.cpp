@@ -1,5 +1,5 @@
 // Adapter of _cross_resolution_weighting_batch_norm_backward: checks, allocation, parameters, device and stream.
-#include "cuda/cross_resolution_weighting_batch_norm_backward.h"
+#include "ops/launchers.h"
 
 #include "ops/batch_norms.h"
 #include "ops/feature_maps.h"

@@ -1,5 +1,5 @@
 // Adapter of depthwise_conv: checks, allocation, parameters, device and stream.
-#include "cuda/depthwise_conv.h"
+#include "ops/launchers.h"
 
 #include "ops/feature_maps.h"
 

@@ -1,5 +1,5 @@
 // Adapter of depthwise_conv_batch_norm: checks, allocation, parameters, device and stream.
-#include "cuda/depthwise_conv_batch_norm.h"
+#include "ops/launchers.h"
 
 #include <tuple>
 

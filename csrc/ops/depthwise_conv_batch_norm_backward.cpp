@@ -1,8 +1,7 @@
 // Adapter of _depthwise_conv_batch_norm_backward: checks, allocation, parameters, device and stream.
-#include "cuda/depthwise_conv_batch_norm_backward.h"
+#include "ops/launchers.h"
 
 #include "core/workspace.h"
-#include "cuda/spatial_weighting_backward.h"
 #include "ops/batch_norms.h"
 #include "ops/feature_maps.h"
 

@@ -1,5 +1,5 @@
 // Adapter of spatial_weighting: checks, allocation, parameters, device and stream.
-#include "cuda/spatial_weighting.h"
+#include "ops/launchers.h"
 
 #include "ops/feature_maps.h"
 #include "ops/gate_weights.h"

@@ -1,5 +1,5 @@
 // Adapter of _spatial_weighting_backward: checks, allocation, parameters, device and stream.
-#include "cuda/spatial_weighting_backward.h"
+#include "ops/launchers.h"
 
 #include "ops/batch_norms.h"
 #include "ops/feature_maps.h"

@@ -1,5 +1,5 @@
 // Adapter of update_running_statistics: checks, parameters, device and stream.
-#include "cuda/update_running_statistics.h"
+#include "ops/launchers.h"
 
 #include "ops/batch_norms.h"
 

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from litehrnet_cuda.nn.layers import DepthwiseSeparableConvModule
+from litehrnet_cuda.nn.separable import run_layers
 
 
 class IterativeHead(nn.Module):
@@ -41,7 +42,7 @@ class IterativeHead(nn.Module):
             if results:
                 size = branch.shape[-2:]
                 branch = branch + F.interpolate(results[-1], size=size, mode="bilinear", align_corners=True)
-            results.append(project(branch))
+            results.append(run_layers([project], branch))
         return results[::-1]
 
 

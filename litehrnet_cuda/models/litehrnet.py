@@ -18,6 +18,7 @@ from litehrnet_cuda.models.heads import HeatmapHead, IterativeHead
 from litehrnet_cuda.nn.blocks import Stem
 from litehrnet_cuda.nn.fuse import LiteHRModule, ModuleType
 from litehrnet_cuda.nn.layers import separable_layers
+from litehrnet_cuda.nn.separable import run_layers
 
 Branches = Literal["top", "all"]
 MIN_SIZE = 32  # below it, the lowest resolution (a 32nd) would be less than a pixel
@@ -142,7 +143,7 @@ class LiteHRNet(nn.Module):
             assert isinstance(transition, nn.ModuleList)
             # A branch that is new grows out of the lowest one that was there.
             out = [
-                out[min(i, len(out) - 1)] if path is None else path(out[min(i, len(out) - 1)])
+                out[min(i, len(out) - 1)] if path is None else run_layers([path], out[min(i, len(out) - 1)])
                 for i, path in enumerate(transition)
             ]
             out = self.get_submodule(f"stage{stage}")(out)

@@ -16,6 +16,7 @@ from litehrnet_cuda.nn.dispatch import MAX_TRAINING_WIDTH, are_recorded, has_ker
 from litehrnet_cuda.nn.folding import BlockWeights, FoldedCache, fold_batch_norm
 from litehrnet_cuda.nn.layers import ConvModule, concat_shuffle, depthwise_conv, run_block
 from litehrnet_cuda.nn.norms import FourLists, NormGroup
+from litehrnet_cuda.nn.separable import run_layers
 from litehrnet_cuda.nn.weighting import CrossResolutionWeighting, SpatialWeighting, gate_matrices, weighting_matrices
 
 
@@ -194,9 +195,9 @@ class Stem(nn.Module):
         self.linear_conv = ConvModule(mid_channels, second)
 
     def _forward(self, x: Tensor) -> Tensor:
-        x1, x2 = self.conv1(x).chunk(2, dim=1)
-        x2 = self.linear_conv(self.depthwise_conv(self.expand_conv(x2)))
-        return concat_shuffle(self.branch1(x1), x2)
+        x1, x2 = run_layers([self.conv1], x).chunk(2, dim=1)
+        x2 = run_layers([self.expand_conv, self.depthwise_conv, self.linear_conv], x2)
+        return concat_shuffle(run_layers([self.branch1], x1), x2)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = run_block(self, self._forward, x, self.with_cp)
@@ -236,9 +237,9 @@ class ShuffleUnit(nn.Module):
 
     def _forward(self, x: Tensor) -> Tensor:
         if self.stride > 1:
-            return concat_shuffle(self.branch1(x), self.branch2(x))
+            return concat_shuffle(run_layers([self.branch1], x), run_layers([self.branch2], x))
         x1, x2 = x.chunk(2, dim=1)
-        return concat_shuffle(x1, self.branch2(x2))
+        return concat_shuffle(x1, run_layers([self.branch2], x2))
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = run_block(self, self._forward, x, self.with_cp)

@@ -16,7 +16,7 @@ from torch.nn.modules.module import _has_any_global_hook
 
 from litehrnet_cuda.backends import select_backend
 
-_FUSED_BACKENDS = ("cuda", "emulated")  # have the fused ops, not plans alone
+_FUSED_BACKENDS = ("cuda", "cpu", "emulated")
 MAX_BRANCHES = 4
 # What kernels hold in a block's shared memory, in fp64: rows of a map; in training also the rows' gates; hidden
 # values; means of channels.
@@ -42,14 +42,14 @@ def has_kernels_for(module: nn.Module, x: Sequence[Tensor], weight: Tensor) -> b
     device = x[0].device.type
     if too_large or (x[0].dtype != weight.dtype and not torch.is_autocast_enabled(device)):
         return False  # of another dtype plain PyTorch says what is wrong
-    return bool(has_fused_backend(device)) and _has_plain_parts(module)
+    return bool(has_fused_backend(device)) and has_plain_parts(module)
 
 
 # What kernels replace. Norms are looked at by NormGroup; parts with parts of their own are looked at through these.
 _LAYERS = (nn.ReLU, nn.Sigmoid, nn.AdaptiveAvgPool2d, nn.Identity, _BatchNorm)
 
 
-def _has_plain_parts(module: nn.Module) -> bool:
+def has_plain_parts(module: nn.Module) -> bool:
     """Whether no part has a hook, which wants to see what passes, or computes something of its own."""
     if _has_any_global_hook():  # type: ignore[no-untyped-call]
         return False

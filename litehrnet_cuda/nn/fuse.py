@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from litehrnet_cuda.nn.blocks import ConditionalChannelWeighting, ShuffleUnit
 from litehrnet_cuda.nn.layers import separable_layers
+from litehrnet_cuda.nn.separable import fuses_layers, run_fused_layers
 from litehrnet_cuda.nn.statistics import repeated_statistics
 
 ModuleType = Literal["LITE", "NAIVE"]
@@ -118,12 +119,35 @@ class LiteHRModule(nn.Module):
             sums.append(total)
         return sums
 
+    def _fuse_with_ops(self, x: list[Tensor]) -> list[Tensor]:
+        """The fuse step and the ReLU behind it: convolutions with their batch norms, sums with the ReLU."""
+        from litehrnet_cuda.functional import weighted_sum
+
+        first, outputs = x[0], []
+        for i, paths in enumerate(self.fuse_layers):
+            assert isinstance(paths, nn.ModuleList)
+            terms = [x[i]] + [run_fused_layers([paths[j]], x[j]) for j in range(1, self.num_branches) if j != i]
+            counts = [1] * len(terms)
+            if i == 0:
+                counts[0] = 2
+                *sums, y = weighted_sum(terms, counts, sum=len(self.fuse_layers) > 1, relu=True)
+                first = sums[0] if sums else first
+            else:
+                with repeated_statistics(paths[0], 2):
+                    terms.append(run_fused_layers([paths[0]], first))
+                (y,) = weighted_sum(terms, [*counts, 2], sum=False, relu=True)
+            outputs.append(y)
+        return outputs
+
     def forward(self, x: list[Tensor]) -> list[Tensor]:
         if self.module_type == "LITE":
             x = self.layers(x)
         else:
             x = [layer(s) for layer, s in zip(self.layers, x, strict=True)]
-        if self.with_fuse:
+        is_own = type(self).fuse is LiteHRModule.fuse  # and not that of a class which computes something else
+        if self.with_fuse and is_own and fuses_layers([self.fuse_layers, self.relu], x):
+            x = self._fuse_with_ops(x)
+        elif self.with_fuse:
             x = [self.relu(s) for s in self.fuse(x)]
         return x if self.multiscale_output else x[:1]
 

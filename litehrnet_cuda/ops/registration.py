@@ -74,6 +74,88 @@ def register_autograd(name: str, setup_context: Callable[..., None], backward: C
         torch.library.register_autograd(f"{NAMESPACE}::{name}", backward, setup_context=setup_context)
 
 
+def with_eager_autograd(
+    call: Callable[..., Any], setup_context: Callable[..., None], backward: Callable[..., Any]
+) -> Callable[..., Any]:
+    """The op ``call``, with the gradient that is registered for it, by a shorter way where only autograd looks on.
+
+    ``torch.library`` takes nested arguments apart and together several times a call, which costs more than a small op.
+    Compilers, ``torch.func``, modes, subclasses and autocast go the long way.
+    """
+
+    def function(*args: Any) -> Any:
+        tensors = [
+            t for arg in args for t in (arg if isinstance(arg, (list, tuple)) else (arg,)) if isinstance(t, Tensor)
+        ]
+        if not _looks_on_alone(tensors):
+            return call(*args)
+        results: list[Any] = []
+        flat = _EagerFunction.apply(call, setup_context, backward, args, results, *tensors)  # type: ignore[no-untyped-call]
+        return _rebuild(results[0], iter(flat))
+
+    return function
+
+
+class _EagerFunction(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, call: Any, setup_context: Any, backward: Any, args: Any, results: list[Any], *tensors: Tensor
+    ) -> tuple[Tensor, ...]:
+        ctx.arguments = _skeleton(args)
+        with torch._C._AutoDispatchBelowAutograd():
+            output = call(*args)
+        ctx.results = _skeleton(output)
+        ctx.gradient = backward
+        results.append(ctx.results)
+        setup_context(ctx, args, output)
+        return tuple(_tensors(output))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        given = _rebuild(ctx.results, iter(grads))
+        inputs = ctx.gradient(ctx, *(given if isinstance(given, tuple) else (given,)))
+        flat: list[Tensor | None] = []
+        for form, grad in zip(ctx.arguments, inputs, strict=True):
+            if isinstance(form, list):
+                flat.extend(grad if grad is not None else [None] * len(form))
+            elif form:
+                flat.append(grad)
+        return (None, None, None, None, None, *flat)
+
+
+def _looks_on_alone(tensors: Sequence[Tensor]) -> bool:
+    return (
+        torch.is_grad_enabled()
+        and not torch.compiler.is_compiling()
+        and any(t.requires_grad for t in tensors)
+        and all(type(t) in (Tensor, torch.nn.Parameter) for t in tensors)
+        and not torch.is_autocast_enabled(tensors[0].device.type)
+        and torch._C._len_torch_dispatch_stack() == 0
+        and not torch._C._are_functorch_transforms_active()
+    )
+
+
+# The form of nested values: a list for a list, True for a tensor, False for anything else.
+def _skeleton(values: Any) -> Any:
+    if isinstance(values, tuple):
+        return tuple(_skeleton(value) for value in values)
+    if isinstance(values, list):
+        return [isinstance(value, Tensor) for value in values]
+    return isinstance(values, Tensor)
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    if isinstance(values, (list, tuple)):
+        return [t for value in values for t in _tensors(value)]
+    return [values]
+
+
+def _rebuild(form: Any, flat: Any) -> Any:
+    if isinstance(form, tuple):
+        return tuple(_rebuild(part, flat) for part in form)
+    return [next(flat) for _ in form] if isinstance(form, list) else next(flat)
+
+
 def register_training(name: str, fake: Callable[..., Any]) -> Callable[..., Any]:
     """Registers an op with batch norms and its backward op, which all follow one form.
 
@@ -110,7 +192,7 @@ def register_training(name: str, fake: Callable[..., Any]) -> Callable[..., Any]
     op = register(name, fake, cast=cast_maps)
     backward_op = register_backward(name, fake_backward)
     register_autograd(name, setup_context, backward)
-    return op
+    return with_eager_autograd(op, setup_context, backward)
 
 
 def register_folded(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import emulation
 import pytest
+from cpu_op_suites import run_op_suites
 
 from litehrnet_cuda import _extension
 from litehrnet_cuda.backends import CPU_CAPABILITY_VARIABLE
@@ -63,8 +64,8 @@ def test_large_maps() -> None:
 
 
 @pytest.mark.slow
-def test_steps_under_address_sanitizer(tmp_path: Path) -> None:
-    """Scratch memory is as large as a step asked for, and NaN, there."""
+def test_steps_and_ops_under_address_sanitizer(tmp_path: Path) -> None:
+    """Scratch memory is as large as a step or an op asked for, and NaN, there."""
     flags = "-fsanitize=address,undefined -fno-sanitize=vptr -fno-sanitize-recover=undefined -g1"
     command = [sys.executable, "setup.py", "build_ext", "--build-lib", str(tmp_path), "--build-temp", str(tmp_path)]
     variables = {**os.environ, "CXX": f"{emulation.COMPILER} {flags}", "LITEHRNET_CUDA_BUILD": "cpu"}
@@ -72,11 +73,14 @@ def test_steps_under_address_sanitizer(tmp_path: Path) -> None:
     assert built.returncode == 0, built.stdout[-4000:] + built.stderr[-4000:]
     (library,) = tmp_path.rglob("_C.so")
     asan = emulation.asan_environment()
+    environment = {name: asan[name] for name in ("LD_PRELOAD", "ASAN_OPTIONS")}
     for capability in {"baseline", (_extension.build_info() or {})["cpu_capability"]}:
+        select = "matches_reference and (odd or four_exact or low_is_larger or thin or 33 or eight)"
+        run_op_suites(tmp_path, capability, select, library=library, environment=environment)
         trials = try_steps(
             *("--library", str(library), "--networks", "litehrnet_18", "naive_litehrnet_18", "unusual_steps"),
             *("--sizes", "50x71", "--dtypes", "float32", "float16"),
             capability=capability,
-            environment={name: asan[name] for name in ("LD_PRELOAD", "ASAN_OPTIONS")},
+            environment=environment,
         )
         assert trials > 100

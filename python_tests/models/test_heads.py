@@ -52,7 +52,7 @@ def test_the_lowest_branch_is_only_projected() -> None:
     torch.manual_seed(0)
     head = IterativeHead(CHANNELS).eval()
     x = branches(*SIZES)
-    assert torch.equal(head(x)[3], head.projects[0](x[3]))
+    torch.testing.assert_close(head(x)[3], head.projects[0](x[3]))
 
 
 def test_results_add_up_on_the_way_to_the_highest_resolution() -> None:

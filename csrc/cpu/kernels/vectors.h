@@ -311,6 +311,21 @@ LITEHRNET_INLINE Vector<A> odd_lanes(Vector<A> a, Vector<A> b) {
   return every_second<1, A>(a, b, std::make_index_sequence<kLanes<A>>{});
 }
 
+// The first half of the lanes, or the second one, with a zero behind each.
+template <int kFirst, class V, std::size_t... kLane>
+LITEHRNET_INLINE V with_zeros(V v, std::index_sequence<kLane...>) {
+  constexpr int lanes = static_cast<int>(sizeof...(kLane));
+  return __builtin_shufflevector(v, V{}, (kLane % 2 == 0 ? kFirst + static_cast<int>(kLane) / 2 : lanes)...);
+}
+template <class A>
+LITEHRNET_INLINE Vector<A> first_half_with_zeros(Vector<A> v) {
+  return with_zeros<0>(v, std::make_index_sequence<kLanes<A>>{});
+}
+template <class A>
+LITEHRNET_INLINE Vector<A> second_half_with_zeros(Vector<A> v) {
+  return with_zeros<kLanes<A> / 2>(v, std::make_index_sequence<kLanes<A>>{});
+}
+
 // The lane of `from` that each index names
 LITEHRNET_INLINE Vector<float> permute(Vector<float> from, Integers<float> index) {
 #if defined(__AVX512F__)
@@ -340,6 +355,25 @@ LITEHRNET_INLINE A sum_by_halves(Vector<A> v) {
 }
 LITEHRNET_INLINE float sum_of_lanes(Vector<float> v) { return sum_by_halves<float>(v); }
 LITEHRNET_INLINE double sum_of_lanes(Vector<double> v) { return sum_by_halves<double>(v); }
+
+// The sums of all lanes of kCount vectors in the first lanes of one; kCount is a power of two and at most their number.
+// A step adds neighbours, after which two vectors fit into one.
+template <int kCount, class A>
+LITEHRNET_INLINE Vector<A> sums_of_lanes(const Vector<A>* vectors) {
+  static_assert(kCount <= kLanes<A>);
+  Vector<A> sums[kCount];
+#pragma GCC unroll 16
+  for (int i = 0; i < kCount; ++i) sums[i] = vectors[i];
+#pragma GCC unroll 4
+  for (int count = kCount / 2; count >= 1; count /= 2)
+#pragma GCC unroll 8
+    for (int i = 0; i < count; ++i)
+      sums[i] = even_lanes<A>(sums[2 * i], sums[2 * i + 1]) + odd_lanes<A>(sums[2 * i], sums[2 * i + 1]);
+#pragma GCC unroll 4
+  for (int left = kLanes<A> / kCount; left > 1; left /= 2)
+    sums[0] = even_lanes<A>(sums[0], sums[0]) + odd_lanes<A>(sums[0], sums[0]);
+  return sums[0];
+}
 
 // 1 / (1 + e^-x)
 LITEHRNET_INLINE Vector<float> sigmoid(Vector<float> x) {

@@ -19,4 +19,7 @@ class LITEHRNET_HIDDEN TorchPool final : public cpu::Pool {
 // stayed behind.
 int pool_threads();
 
+// Scratch memory of the calling thread, which lasts until it asks again.
+void* kept_scratch(std::size_t bytes);
+
 }  // namespace litehrnet
