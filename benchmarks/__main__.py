@@ -21,7 +21,8 @@ def parser() -> argparse.ArgumentParser:
         description="Times the fused ops on a GPU against plain PyTorch, eager and compiled, on the stages of "
         "Lite-HRNet at 256x192. Without a GPU: --emulated counts their memory traffic.",
         epilog="Results: <out>/<gpu>/<op>.csv, and the tables of benchmarks/README.md, which says how it is measured. "
-        "Whole networks, on a CPU or a GPU: python -m benchmarks networks --help; python -m benchmarks check.",
+        "Whole networks, on a CPU or a GPU: python -m benchmarks networks --help; python -m benchmarks check. "
+        "The loader of training: python -m benchmarks loader.",
     )
     names = sorted(path.stem.removeprefix("bench_") for path in (ROOT / "benchmarks" / "ops").glob("bench_*.py"))
     choice: dict[str, Any] = {"nargs": "+", "metavar": "NAME"}
@@ -46,6 +47,10 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["loader"]:
+        from benchmarks import loader
+
+        return loader.main(given[1:])
     if given[:1] in (["networks"], ["check"]):
         from benchmarks.networks import command
 

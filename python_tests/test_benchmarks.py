@@ -266,6 +266,17 @@ def test_help_fits_a_screen() -> None:
     assert len(result.stdout.splitlines()) <= 40
 
 
+def test_the_loader_is_told_stage_by_stage() -> None:
+    run = program("loader", "--size", "48x64", "--people", "6")
+    assert (run.returncode, run.stderr) == (0, "")
+    lines = run.stdout.splitlines()
+    assert re.fullmatch(r"\d+ people in 16 images, crops of 48x64 pixels", lines[0])
+    shares = [int(line.split()[-1].rstrip("%")) for line in lines[1:5]]
+    assert 97 <= sum(shares) <= 103  # rounded one by one
+    for line, name in zip(lines[5:], ("from files", "from memory"), strict=True):
+        assert re.fullmatch(rf"{name} +\d+ images/s in one worker, \d+ us each", line)
+
+
 def test_without_a_gpu_nothing_is_timed() -> None:
     result = program("--op", "depthwise_conv")
     assert result.returncode == 2

@@ -17,9 +17,10 @@ from litehrnet_cuda import __version__
 from litehrnet_cuda.errors import InputError
 
 COMMANDS = {
-    "demo": "train, evaluate and predict on generated people, and leave pictures",
+    "demo": "train, evaluate and predict on generated people; pictures",
     "predict": "find the poses of people in images",
     "train": "train a model",
+    "check-data": "find mistakes in a data set, and draw people from it",
     "evaluate": "measure a model's accuracy on a data set",
     "summary": "count parameters, operations and memory of the networks",
     "benchmark": "time networks, or predict what GPUs would take",
@@ -37,7 +38,7 @@ class Command(Protocol):
 
 def load_command(name: str) -> Command:
     """The module that carries out a command of the table."""
-    return cast(Command, importlib.import_module(f"litehrnet_cuda.cli.commands.{name}"))
+    return cast(Command, importlib.import_module(f"litehrnet_cuda.cli.commands.{name.replace('-', '_')}"))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,8 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="litehrnet", description="Lite-HRNet: human poses, fast.")
     parser.add_argument("--version", action="version", version=f"litehrnet_cuda {__version__}")
     parser.set_defaults(command=None)
-    # argparse takes commands to be two letters shorter than this; were it shorter, "benchmark" would fill a line.
-    subparsers = parser.add_subparsers(dest="command", metavar="<a command>", title="commands")
+    # argparse takes commands to be two letters shorter than this; were it shorter, "check-data" would fill a line.
+    subparsers = parser.add_subparsers(dest="command", metavar="<the command>", title="commands")
     chosen = next((argument for argument in arguments if not argument.startswith("-")), None)
     for name, purpose in COMMANDS.items():
         subparser = subparsers.add_parser(name, help=purpose, description=f"{purpose[0].upper()}{purpose[1:]}.")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Any
 
-from litehrnet_cuda.data.coco import read_json
+from litehrnet_cuda.data.json_fields import is_number, read_json
 from litehrnet_cuda.errors import InputError
 
 FORMATS = (
@@ -88,7 +87,7 @@ def read_boxes(path: str | Path) -> BoxTable:
             name, score = detection.get("file_name"), detection.get("score", 1.0)
             if not isinstance(name, str) or not name:
                 raise InputError(f"{where}: file_name: expected the name of an image, got {name!r:.80}")
-            if not _is_number(score):
+            if not is_number(score):
                 raise InputError(f"{where}: score: expected a finite number, got {score!r:.80}")
             _add(found, name, _to_corners(_four_numbers(detection.get("bbox"), where)), float(score), where)
     else:
@@ -136,15 +135,8 @@ def _add(found: dict[str, ImageBoxes], name: str, box: list[float], score: float
     entry.scores.append(score)
 
 
-def _is_number(value: Any) -> bool:
-    try:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    except OverflowError:  # a whole number that is no float
-        return False
-
-
 def _four_numbers(box: Any, where: str) -> list[float]:
-    if not (isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))):
+    if not (isinstance(box, list) and len(box) == 4 and all(map(is_number, box))):
         raise InputError(f"{where}: expected a box of four finite numbers, got {box!r:.80}")
     return [float(value) for value in box]
 

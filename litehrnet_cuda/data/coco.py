@@ -6,52 +6,41 @@ annotation and the field, rather than as an exception in the middle of an epoch.
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
+from litehrnet_cuda.data.annotations import (
+    ImageEntry,
+    Person,
+    PersonBox,
+    PoseAnnotations,
+    Problem,
+    in_order_of_images,
+)
+from litehrnet_cuda.data.json_fields import (
+    DataError,
+    as_object,
+    integer_field,
+    kind_of,
+    list_field,
+    number_field,
+    numbers_field,
+    read_json,
+    text_field,
+)
 from litehrnet_cuda.data.transforms import BoxConvention, clip_annotated_boxes, xywh_to_xyxy
 from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.keypoints import COCO, KeypointSet
 
+__all__ = ["CocoKeypoints", "ImageEntry", "Person", "PersonBox"]
+
 Array = np.ndarray[Any, Any]
 
 
-@dataclass(frozen=True)
-class ImageEntry:
-    """One image of the annotation file; ``path`` is where it should lie."""
-
-    id: int
-    path: Path
-    width: int
-    height: int
-
-
-@dataclass(frozen=True)
-class PersonBox:
-    """A box to look for key points in: from an annotation, or from a detector (then ``annotation_id`` is None)."""
-
-    image_id: int
-    box: Array  # [4] float32 (left, top, right, bottom), image pixels
-    score: float
-    annotation_id: int | None
-
-
-@dataclass(frozen=True)
-class Person(PersonBox):
-    """An annotated person; joints with ``visible`` 0 are not annotated."""
-
-    keypoints: Array  # [K, 2] float32, image pixels
-    visible: Array  # [K] float32, 0 or 1
-
-
-class CocoKeypoints:
+class CocoKeypoints(PoseAnnotations):
     """The images and people of one annotation file.
 
     People without an annotated joint, crowds and empty boxes are left out, as the official code does. Annotations of
@@ -62,10 +51,7 @@ class CocoKeypoints:
         image_dir: folder that the ``file_name`` of the images is relative to.
         keypoint_set: what the K joints are.
         box_convention: how boxes are clipped, see :func:`litehrnet_cuda.data.transforms.clip_annotated_boxes`.
-
-    Attributes:
-        images: image id -> :class:`ImageEntry`, in the order of the file.
-        people: all usable :class:`Person` of the file, those of one image in sequence.
+        on_problem: see :class:`~litehrnet_cuda.data.annotations.PoseAnnotations`.
 
     Raises:
         InputError: if the file or the folder is absent, or the file has a mistake.
@@ -78,56 +64,20 @@ class CocoKeypoints:
         keypoint_set: KeypointSet = COCO,
         *,
         box_convention: BoxConvention = "mmpose1",
+        on_problem: Callable[[Problem], None] | None = None,
     ) -> None:
-        self.annotation_file = Path(annotation_file)
-        self.image_dir = Path(image_dir)
-        self.keypoint_set = keypoint_set
+        super().__init__(annotation_file, image_dir, keypoint_set, on_problem)
         self.box_convention: BoxConvention = box_convention
         content = read_json(self.annotation_file)
-        if not self.image_dir.is_dir():
-            raise InputError(f"{self.image_dir}: expected the folder of the images, but there is no such folder")
+        self._noted(self._require_image_dir)
         if not isinstance(content, dict):
-            raise InputError(
-                f"{self.annotation_file}: expected an object with images and annotations, got {_kind(content)}"
+            raise DataError(
+                f"{self.annotation_file}: expected an object with images and annotations, got {kind_of(content)}",
+                "the file cannot be read",
             )
         self.category_ids = self._find_categories(content)
         self.images = self._read_images(content)
         self.people = self._read_people(content)
-
-    def __repr__(self) -> str:
-        return (
-            f"CocoKeypoints({self.annotation_file.name}: {len(self.images)} images, {len(self.people)} people,"
-            f" {len(self.keypoint_set)} joints of {self.keypoint_set.name!r})"
-        )
-
-    def require_images(self, image_ids: Iterable[int]) -> None:
-        """Raise :class:`InputError` if the file of one of these images is absent: better now than after an hour."""
-        for image_id in dict.fromkeys(image_ids):
-            path = self.images[image_id].path
-            if not path.is_file():
-                raise InputError(
-                    f"{path}: image {image_id} of {self.annotation_file.name} is missing; check the image folder"
-                )
-
-    def read_image(self, image_id: int) -> Array:
-        """The pixels of an image, ``[H, W, 3]`` uint8 BGR.
-
-        Raises:
-            InputError: if the file is absent, cannot be decoded, or has another size than the annotation file says.
-        """
-        entry = self.images[image_id]
-        self.require_images([image_id])
-        image = cv2.imread(str(entry.path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-        if image is None:
-            raise InputError(
-                f"{entry.path}: expected an image that OpenCV can decode; the file is damaged or has another format"
-            )
-        if image.shape[:2] != (entry.height, entry.width):
-            raise InputError(
-                f"{entry.path}: expected {entry.width} x {entry.height} pixels as {self.annotation_file.name} says for"
-                f" image {image_id}, got {image.shape[1]} x {image.shape[0]}"
-            )
-        return np.asarray(image)
 
     def detections(self, results_file: str | Path, *, score_threshold: float = 0.0) -> list[PersonBox]:
         """Boxes of a person detector in COCO's results format: ``[{image_id, category_id, bbox, score}, ...]``.
@@ -138,15 +88,15 @@ class CocoKeypoints:
         path = Path(results_file)
         content = read_json(path)
         if not isinstance(content, list):
-            raise InputError(f"{path}: expected a list of detections, got {_kind(content)}")
+            raise InputError(f"{path}: expected a list of detections, got {kind_of(content)}")
         boxes = []
         for index, item in enumerate(content):
             where = f"{path}: detection {index}"
-            entry = _object(item, where)
-            if _integer(entry, "category_id", where, default=self.category_ids[0]) not in self.category_ids:
+            entry = as_object(item, where)
+            if integer_field(entry, "category_id", where, default=self.category_ids[0]) not in self.category_ids:
                 continue
-            score = _number(entry, "score", where)
-            image_id = _integer(entry, "image_id", where)
+            score = number_field(entry, "score", where)
+            image_id = integer_field(entry, "image_id", where)
             if image_id not in self.images:
                 raise InputError(f"{where}: image_id {image_id} is not among the images of {self.annotation_file.name}")
             box = xywh_to_xyxy(_box(entry, where))
@@ -157,155 +107,146 @@ class CocoKeypoints:
     def _find_categories(self, content: dict[str, Any]) -> list[int]:
         where = f"{self.annotation_file}: categories"
         named = {}
-        for item in _list(content, "categories", str(self.annotation_file)):
-            category = _object(item, where)
+        for item in list_field(content, "categories", str(self.annotation_file)):
+            category = as_object(item, where)
             names = category.get("keypoints")
-            named[_integer(category, "id", where)] = names if isinstance(names, list) else None
+            named[integer_field(category, "id", where)] = names if isinstance(names, list) else None
         if not any(named.values()):  # many tools leave the joint names out; then every category counts
             fitting = list(named)
         else:
             fitting = [key for key, names in named.items() if names and len(names) == len(self.keypoint_set)]
         if not fitting:
             counts = sorted({len(names) for names in named.values() if names})
-            raise InputError(
+            raise DataError(
                 f"{where}: expected one with the {len(self.keypoint_set)} keypoints of {self.keypoint_set.name!r}, got"
-                f" {f'categories with {counts} keypoints' if counts else 'none'}; choose the matching key-point set"
+                f" {f'categories with {counts} keypoints' if counts else 'none'}; choose the matching key-point set",
+                "no category has these joints",
             )
+        for key in fitting:
+            names = named[key] or self.keypoint_set.names
+            for index, (found, expected) in enumerate(zip(names, self.keypoint_set.names, strict=True)):
+                if str(found).lower() != expected.lower():
+                    self._remark(
+                        "joints have other names than expected",
+                        f"{where}: category {key}: expected {expected!r} as joint {index}, got {found!r}",
+                    )
         return fitting
 
     def _read_images(self, content: dict[str, Any]) -> dict[int, ImageEntry]:
         images: dict[int, ImageEntry] = {}
-        for index, item in enumerate(_list(content, "images", str(self.annotation_file))):
-            entry = _object(item, f"{self.annotation_file}: images[{index}]")
-            image_id = _integer(entry, "id", f"{self.annotation_file}: images[{index}]")
-            where = f"{self.annotation_file}: image {image_id}"
-            name = entry.get("file_name")
-            if not isinstance(name, str) or not name:
-                raise InputError(f"{where}: file_name: expected the name of a file, got {name!r}")
-            width, height = _integer(entry, "width", where), _integer(entry, "height", where)
-            if min(width, height) < 1:
-                raise InputError(f"{where}: expected a width and height of at least 1, got {width} x {height}")
-            if image_id in images:
-                raise InputError(f"{where}: the id appears twice")
-            images[image_id] = ImageEntry(image_id, self.image_dir / name, width, height)
+        for index, item in enumerate(list_field(content, "images", str(self.annotation_file))):
+            image = self._noted(self._read_entry, item, index, images)
+            if image is not None:
+                images[image.id] = image
         return images
 
+    def _read_entry(self, item: Any, index: int, images: dict[int, ImageEntry]) -> ImageEntry:
+        entry = as_object(item, f"{self.annotation_file}: images[{index}]")
+        image_id = integer_field(entry, "id", f"{self.annotation_file}: images[{index}]")
+        where = f"{self.annotation_file}: image {image_id}"
+        name = text_field(entry, "file_name", where, "the name of a file")
+        width, height = integer_field(entry, "width", where), integer_field(entry, "height", where)
+        if min(width, height) < 1:
+            raise DataError(
+                f"{where}: expected a width and height of at least 1, got {width} x {height}", "the image is empty"
+            )
+        if image_id in images:
+            raise DataError(f"{where}: the id appears twice", "an id appears twice")
+        return ImageEntry(image_id, self.image_dir / name, width, height)
+
     def _read_people(self, content: dict[str, Any]) -> list[Person]:
-        people: dict[int, list[Person]] = {image_id: [] for image_id in self.images}
         seen: set[int] = set()
-        for index, item in enumerate(_list(content, "annotations", str(self.annotation_file))):
-            entry = _object(item, f"{self.annotation_file}: annotations[{index}]")
-            annotation_id = _integer(entry, "id", f"{self.annotation_file}: annotations[{index}]")
-            where = f"{self.annotation_file}: annotation {annotation_id}"
-            if annotation_id in seen:
-                raise InputError(f"{where}: the id appears twice")
-            seen.add(annotation_id)
-            if _integer(entry, "category_id", where, default=self.category_ids[0]) not in self.category_ids:
-                continue
-            image_id = _integer(entry, "image_id", where)
-            if image_id not in self.images:
-                raise InputError(f"{where}: image_id {image_id} is not among the images")
-            keypoints, visible = self._keypoints(entry, where)
-            box = _box(entry, where)
-            image = self.images[image_id]
-            box = clip_annotated_boxes(box, (image.width, image.height), convention=self.box_convention)
-            usable = visible.any() and (box[2:] > box[:2]).all() and _number(entry, "area", where, default=1.0) > 0
-            if usable and not _integer(entry, "iscrowd", where, default=0):
-                person = Person(image_id, box.astype(np.float32), 1.0, annotation_id, keypoints, visible)
-                people[image_id].append(person)
-        return [person for of_image in people.values() for person in of_image]
+        people = [
+            self._noted(self._read_person, item, index, seen)
+            for index, item in enumerate(list_field(content, "annotations", str(self.annotation_file)))
+        ]
+        return in_order_of_images((person for person in people if person is not None), self.images)
+
+    def _read_person(self, item: Any, index: int, seen: set[int]) -> Person | None:
+        entry = as_object(item, f"{self.annotation_file}: annotations[{index}]")
+        annotation_id = integer_field(entry, "id", f"{self.annotation_file}: annotations[{index}]")
+        where = f"{self.annotation_file}: annotation {annotation_id}"
+        if annotation_id in seen:
+            raise DataError(f"{where}: the id appears twice", "an id appears twice")
+        seen.add(annotation_id)
+        if integer_field(entry, "category_id", where, default=self.category_ids[0]) not in self.category_ids:
+            return None
+        # One by one, so that whoever collects mistakes gets all of an annotation.
+        image = self._noted(self._image_of, entry, where)
+        keypoints = self._noted(self._keypoints, entry, where)
+        corner_and_size = self._noted(_box, entry, where)
+        area = self._noted(number_field, entry, "area", where, 1.0)
+        crowd = self._noted(integer_field, entry, "iscrowd", where, 0)
+        if image is None or keypoints is None or corner_and_size is None or area is None or crowd is None or crowd:
+            return None
+        points, visible = keypoints
+        box = clip_annotated_boxes(corner_and_size, (image.width, image.height), convention=self.box_convention)
+        if self._on_problem is not None:
+            self._remark_odd(entry, where, image, corner_and_size, box)
+            self.remark_joints_outside(points, visible, image, where)
+        if not (visible.any() and (box[2:] > box[:2]).all() and area > 0):
+            return None
+        return Person(image.id, box.astype(np.float32), 1.0, annotation_id, points, visible)
+
+    def _image_of(self, entry: dict[str, Any], where: str) -> ImageEntry:
+        image_id = integer_field(entry, "image_id", where)
+        if image_id not in self.images:
+            raise DataError(f"{where}: image_id {image_id} is not among the images", "image_id is of no image")
+        return self.images[image_id]
 
     def _keypoints(self, entry: dict[str, Any], where: str) -> tuple[Array, Array]:
         count = len(self.keypoint_set)
-        values = _numbers(
+        values = numbers_field(
             entry, "keypoints", where, 3 * count, f"{3 * count} numbers (x, y, visibility of {count} joints)"
         )
         triples = np.array(values, dtype=np.float32).reshape(count, 3)
         return triples[:, :2], np.minimum(triples[:, 2], 1)
 
-
-def read_json(path: Path) -> Any:
-    """The content of a JSON file; :class:`InputError` if it is absent or not JSON."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: expected an annotation file, but there is no such file") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: expected JSON, got a file that is not text") from None
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}: not valid JSON: {error.msg} in line {error.lineno}, column {error.colno}") from None
-    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, endless nesting
-        raise InputError(f"{path}: not JSON that can be read: {error}") from None
-
-
-def _kind(value: Any) -> str:
-    kinds = {
-        dict: "an object",
-        list: "a list",
-        str: "a string",
-        bool: "a truth value",
-        int: "a number",
-        float: "a number",
-    }
-    return kinds.get(type(value), "nothing (null)")
-
-
-def _object(value: Any, where: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise InputError(f"{where}: expected an object, got {_kind(value)}")
-    return value
-
-
-def _list(content: dict[str, Any], field: str, where: str) -> list[Any]:
-    if field not in content:
-        raise InputError(f"{where}: {field}: the list is missing")
-    value = content[field]
-    if not isinstance(value, list):
-        raise InputError(f"{where}: {field}: expected a list, got {_kind(value)}")
-    return value
-
-
-def _number(entry: dict[str, Any], field: str, where: str, default: float | None = None) -> float:
-    if field not in entry:
-        if default is None:
-            raise InputError(f"{where}: {field}: the field is missing")
-        return default
-    value = entry[field]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise InputError(f"{where}: {field}: expected a finite number, got {value!r}")
-    return float(value)
-
-
-def _integer(entry: dict[str, Any], field: str, where: str, default: int | None = None) -> int:
-    value = entry.get(field, default)
-    if field == "iscrowd" and isinstance(value, bool):
-        return int(value)
-    if isinstance(value, bool) or not isinstance(value, int):
-        if field not in entry:
-            raise InputError(f"{where}: {field}: the field is missing")
-        raise InputError(f"{where}: {field}: expected a whole number, got {value!r}")
-    return value
-
-
-def _numbers(entry: dict[str, Any], field: str, where: str, count: int, meaning: str) -> list[float]:
-    if field not in entry:
-        raise InputError(f"{where}: {field}: the field is missing")
-    values = entry[field]
-    if not isinstance(values, list):
-        raise InputError(f"{where}: {field}: expected {meaning}, got {_kind(values)}")
-    if len(values) != count:
-        raise InputError(f"{where}: {field}: expected {meaning}, got {len(values)} values")
-    for value in values:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise InputError(f"{where}: {field}: expected {meaning}, got {value!r} among them")
-    return values
+    def _remark_odd(
+        self, entry: dict[str, Any], where: str, image: ImageEntry, corner_and_size: Array, clipped: Array
+    ) -> None:
+        """What reading passes over in silence: people who are left out, boxes and marks that look like mistakes."""
+        box = xywh_to_xyxy(corner_and_size)
+        shown = ", ".join(f"{value:g}" for value in corner_and_size)
+        size = f"{image.width} x {image.height} pixels"
+        if not corner_and_size[2:].all():
+            self._remark("the box is empty", f"{where}: bbox: expected a box with an area, got {shown}", is_error=True)
+        elif not (clipped[2:] > clipped[:2]).all():
+            self._remark(
+                "the box lies outside of its image",
+                f"{where}: bbox: expected a box in the image of {size}, got {shown}",
+                is_error=True,
+            )
+        elif (box[:2] < -1).any() or (box[2:] > (image.width + 1, image.height + 1)).any():
+            self._remark(
+                "the box reaches beyond its image",
+                f"{where}: bbox: expected left, top, width, height within {size}, got {shown}",
+            )
+        if "area" not in entry:
+            self._remark("area is missing", f"{where}: area: the field is missing, which average precision needs")
+        elif entry["area"] <= 0 and corner_and_size[2:].all():
+            self._remark(
+                "area is not positive",
+                f"{where}: area: expected a positive number, got {entry['area']}",
+                is_error=True,
+            )
+        marks = entry["keypoints"][2::3]
+        if any(mark not in (0, 1, 2) for mark in marks):
+            self._remark(
+                "visibility is not 0, 1 or 2",
+                f"{where}: keypoints: expected a visibility of 0 (not annotated), 1 (hidden) or 2, got {marks}",
+                is_error=True,
+            )
+        elif not any(marks):
+            self._remark("no joint is annotated", f"{where}: keypoints: no joint has a visibility above 0")
 
 
 def _box(entry: dict[str, Any], where: str) -> Array:
     """``[4]`` float64 (left, top, width, height)."""
-    box = _numbers(entry, "bbox", where, 4, "4 finite numbers (left, top, width, height)")
+    box = numbers_field(entry, "bbox", where, 4, "4 finite numbers (left, top, width, height)")
     if box[2] < 0 or box[3] < 0:
-        raise InputError(f"{where}: bbox: expected a width and height of at least 0, got {box[2]} x {box[3]}")
+        raise DataError(
+            f"{where}: bbox: expected a width and height of at least 0, got {box[2]} x {box[3]}",
+            "the box has a negative size",
+        )
     return np.array(box, dtype=np.float64)

@@ -2,16 +2,104 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
+from litehrnet_cuda.data.annotations import PoseAnnotations, Problem
 from litehrnet_cuda.data.coco import CocoKeypoints
+from litehrnet_cuda.data.description import read_description
 from litehrnet_cuda.data.generated.coco_folder import write_coco
+from litehrnet_cuda.data.mpii import MpiiKeypoints
 from litehrnet_cuda.errors import InputError
-from litehrnet_cuda.keypoints import COCO, KeypointSet
+from litehrnet_cuda.keypoints import COCO, MPII, KeypointSet
 
 SPLIT_NAMES = {"train": ("train2017", "train"), "val": ("val2017", "val")}
+
+
+@dataclass(frozen=True)
+class Split:
+    """One part of a data set, found but not read yet.
+
+    Args:
+        annotation_file: in COCO's or MPII's form.
+        image_dir: folder that the names of the images are relative to.
+        keypoint_set: the joints; by default those that the form is known for.
+    """
+
+    annotation_file: Path
+    image_dir: Path
+    keypoint_set: KeypointSet | None = None
+
+    def read(self, on_problem: Callable[[Problem], None] | None = None) -> PoseAnnotations:
+        """The images and people; ``on_problem`` collects what is wrong instead of stopping at it."""
+        if is_mpii_file(self.annotation_file):
+            mpii_joints = self.keypoint_set or MPII
+            return MpiiKeypoints(self.annotation_file, self.image_dir, mpii_joints, on_problem=on_problem)
+        coco_joints = self.keypoint_set or COCO
+        return CocoKeypoints(self.annotation_file, self.image_dir, coco_joints, on_problem=on_problem)
+
+
+def is_mpii_file(annotation_file: str | Path) -> bool:
+    """Whether a file has MPII's form: its JSON is a list, where COCO's is an object."""
+    try:
+        with Path(annotation_file).open(encoding="utf-8-sig") as file:
+            return file.read(1000).lstrip().startswith("[")
+    except (OSError, UnicodeDecodeError):  # the reader says what is wrong
+        return False
+
+
+def image_folder(annotation_file: str | Path) -> Path:
+    """Where COCO and MPII keep the images of a file: in a folder named after the part, in ``images``, or beside it."""
+    file = Path(annotation_file)
+    root, split = file.parent.parent, file.stem.rpartition("_")[2]
+    if file.parent.name == "annotations":
+        for folder in (root / split, root / "images" / split, root / "images"):
+            if folder.is_dir():
+                return folder
+    return file.parent
+
+
+def find_splits(folder_or_file: str | Path) -> tuple[PoseAnnotations, PoseAnnotations]:
+    """The training and the validation people of a data set.
+
+    Args:
+        folder_or_file: a folder with COCO's layout (see :func:`find_coco_splits`), a folder with MPII's
+            (``annotations/mpii_train.json``, ``annotations/mpii_val.json``, ``images``), or a TOML file that describes
+            a data set (see docs/own_data.md).
+
+    Raises:
+        InputError: if it is none of these, or a file has a mistake.
+    """
+    found = locate_splits(folder_or_file)
+    for split in SPLIT_NAMES:
+        if split not in found:
+            raise InputError(f"{folder_or_file}: {split}: expected a table [{split}] with annotations and images")
+    return found["train"].read(), found["val"].read()
+
+
+def locate_splits(folder_or_file: str | Path) -> dict[str, Split]:
+    """The parts ``"train"`` and ``"val"`` of a data set, unread; see :func:`find_splits`. A TOML file may lack one."""
+    path = Path(folder_or_file)
+    if path.suffix.lower() == ".toml":
+        description = read_description(path)
+        return {
+            name: Split(paths.annotations, paths.images, description.keypoint_set)
+            for name, paths in description.splits.items()
+        }
+    annotations = path / "annotations"
+    if any((annotations / f"mpii_{split}.json").is_file() for split in SPLIT_NAMES):
+        return {split: Split(_mpii_file(path, split), path / "images", MPII) for split in SPLIT_NAMES}
+    if any(file.is_file() for split in SPLIT_NAMES for file in _coco_files(path, split)):
+        return {split: _coco_split(path, split, COCO) for split in SPLIT_NAMES}
+    if not path.is_dir():
+        raise InputError(f"{path}: expected a folder of data or a TOML file that describes them, found neither")
+    raise InputError(
+        f"{path}: expected COCO's layout (annotations/person_keypoints_train2017.json, ...), MPII's"
+        " (annotations/mpii_train.json, ...), or the TOML file of a data set instead of its folder; found none"
+    )
 
 
 def find_coco_splits(folder: str | Path, keypoint_set: KeypointSet = COCO) -> tuple[CocoKeypoints, CocoKeypoints]:
@@ -25,22 +113,29 @@ def find_coco_splits(folder: str | Path, keypoint_set: KeypointSet = COCO) -> tu
     Raises:
         InputError: if a file or folder is missing.
     """
-    folder = Path(folder)
-    found = []
-    for names in SPLIT_NAMES.values():
-        candidates = [(folder / "annotations" / f"person_keypoints_{name}.json", name) for name in names]
-        for annotation_file, name in candidates:
-            if annotation_file.is_file():
-                images = folder / name
-                found.append(
-                    CocoKeypoints(
-                        annotation_file, images if images.is_dir() else folder / "images" / name, keypoint_set
-                    )
-                )
-                break
-        else:
-            raise InputError(f"{folder}: expected {' or '.join(str(file) for file, _ in candidates)}, found neither")
-    return found[0], found[1]
+    found = [_coco_split(Path(folder), split, keypoint_set) for split in SPLIT_NAMES]
+    train, val = (CocoKeypoints(split.annotation_file, split.image_dir, keypoint_set) for split in found)
+    return train, val
+
+
+def _coco_files(folder: Path, split: str) -> list[Path]:
+    return [folder / "annotations" / f"person_keypoints_{name}.json" for name in SPLIT_NAMES[split]]
+
+
+def _coco_split(folder: Path, split: str, keypoint_set: KeypointSet) -> Split:
+    files = _coco_files(folder, split)
+    for file, name in zip(files, SPLIT_NAMES[split], strict=True):
+        if file.is_file():
+            images = folder / name
+            return Split(file, images if images.is_dir() else folder / "images" / name, keypoint_set)
+    raise InputError(f"{folder}: expected {' or '.join(map(str, files))}, found neither")
+
+
+def _mpii_file(folder: Path, split: str) -> Path:
+    file = folder / "annotations" / f"mpii_{split}.json"
+    if not file.is_file():
+        raise InputError(f"{folder}: expected {file}, but there is no such file")
+    return file
 
 
 def generate_splits(

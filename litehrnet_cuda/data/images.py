@@ -17,8 +17,12 @@ Array = np.ndarray[Any, Any]
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
-def read_image(path: str | Path) -> Array:
-    """The pixels of an image file, turned upright as its EXIF orientation says.
+def read_image(path: str | Path, *, upright: bool = True) -> Array:
+    """The pixels of an image file.
+
+    Args:
+        path: of the file.
+        upright: turn the image as its EXIF orientation says; annotations are of images that nobody has turned.
 
     Returns:
         ``[H, W, 3]`` uint8 BGR; a grey image has three equal channels, transparency is dropped, of 16 bits the upper
@@ -40,9 +44,12 @@ def read_image(path: str | Path) -> Array:
         raise InputError(f"{str(path)!r}: expected an image, got a name that no file can have") from None
     if content.size == 0:
         raise InputError(f"{path}: expected an image, got an empty file")
+    if _is_cut_off(content):  # some versions of OpenCV make a partly grey image of it
+        raise InputError(f"{path}: expected a whole image, got a JPEG file that ends early; copy it again")
+    flags = cv2.IMREAD_COLOR if upright else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         with _quiet_opencv():
-            image = cv2.imdecode(content, cv2.IMREAD_COLOR)
+            image = cv2.imdecode(content, flags)
     except cv2.error:  # such as an image of more pixels than OpenCV takes
         image = None
     if image is None:
@@ -94,6 +101,14 @@ def find_images(paths: Sequence[str | Path]) -> list[Path]:
         except OSError as error:
             raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     return list(dict.fromkeys(found))
+
+
+def _is_cut_off(content: Array) -> bool:
+    """Whether a JPEG file has no end marker after its last scan. Other formats are refused by their decoders."""
+    if bytes(content[:2]) != b"\xff\xd8" or bytes(content[-2:]) == b"\xff\xd9":
+        return False
+    data = content.tobytes()
+    return data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
 
 
 def _looks_like_image(file: Path) -> bool:

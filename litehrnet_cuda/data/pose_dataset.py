@@ -1,14 +1,10 @@
-"""Training and evaluation samples for top-down pose estimation: one person, one crop.
-
-Augmentation follows the official Lite-HRNet recipe for COCO (half-body, flip, scale, rotation); its order and its
-distributions are those of mmpose 0.x, which the recipe was tuned with.
-"""
+"""Training and evaluation samples for top-down pose estimation: one person, one crop."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, NamedTuple, get_args
 
 import cv2
 import numpy as np
@@ -16,7 +12,14 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from litehrnet_cuda.codecs.heatmap import HeatmapMode, encode_heatmaps
-from litehrnet_cuda.data.coco import CocoKeypoints, Person, PersonBox
+from litehrnet_cuda.data.annotations import Person, PersonBox, PoseAnnotations
+from litehrnet_cuda.data.augmentation import (
+    HALF_BODY_PADDING,
+    NO_AUGMENTATION,
+    OFFICIAL_COCO,
+    Augmentation,
+    half_body_box,
+)
 from litehrnet_cuda.data.transforms import (
     PADDING,
     boxes_to_centers_scales,
@@ -27,46 +30,20 @@ from litehrnet_cuda.data.transforms import (
     warp_matrix,
 )
 from litehrnet_cuda.errors import InputError
-from litehrnet_cuda.keypoints import KeypointSet
+
+__all__ = ["NO_AUGMENTATION", "Augmentation", "PersonCrops", "PoseDataset", "batches", "use_one_thread"]
 
 Array = np.ndarray[Any, Any]
-
-# mmpose 0.x takes the upper body if a standard normal number is below 0.5, that is with this probability.
-_UPPER_BODY_PROBABILITY = 0.6915
-_HALF_BODY_PADDING = 1.5
+BadImages = Literal["stop", "skip"]
+BAD_IMAGES: tuple[BadImages, ...] = get_args(BadImages)
 
 
-@dataclass(frozen=True)
-class Augmentation:
-    """What is changed at random from epoch to epoch; 0 switches a part off. The defaults are the official COCO recipe.
+class TrainingCrop(NamedTuple):
+    """A person as training sees it, before colours are normalised and heat maps drawn."""
 
-    Args:
-        flip_probability: of mirroring the person.
-        scale: the region is (1 + z scale) times as large, z standard normal, clipped to 1 - scale .. 1 + scale.
-        rotation: the person is turned by z ``rotation`` degrees, z standard normal, clipped to twice ``rotation``.
-        rotation_probability: of turning at all.
-        half_body_probability: of cutting out only the upper or lower body (official MPII recipe: 0).
-        half_body_joints: but only of people with more annotated joints than this.
-    """
-
-    flip_probability: float = 0.5
-    scale: float = 0.25
-    rotation: float = 30.0
-    rotation_probability: float = 0.6
-    half_body_probability: float = 0.3
-    half_body_joints: int = 8
-
-    def __post_init__(self) -> None:
-        for name in ("flip_probability", "rotation_probability", "half_body_probability"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"Augmentation: {name}: expected a probability from 0 to 1, got {getattr(self, name)}")
-        if not 0 <= self.scale < 1:
-            raise InputError(f"Augmentation: scale: expected at least 0 and less than 1, got {self.scale}")
-        if not 0 <= self.rotation <= 180:
-            raise InputError(f"Augmentation: rotation: expected degrees from 0 to 180, got {self.rotation}")
-
-
-NO_AUGMENTATION = Augmentation(0.0, 0.0, 0.0, 0.0, 0.0)
+    pixels: Array  # [H, W, 3] uint8 BGR
+    keypoints: Array  # [K, 2] float32, crop pixels
+    visible: Array  # [K] float32, 0 or 1
 
 
 class PoseDataset(Dataset[dict[str, torch.Tensor]]):
@@ -82,26 +59,31 @@ class PoseDataset(Dataset[dict[str, torch.Tensor]]):
         augmentation: what to change at random; ``NO_AUGMENTATION`` for none.
         mode: of the heat maps; ``"udp"`` also warps the crop as UDP does.
         seed: of the random numbers.
-        cache_images: decode all images once, now, and keep them in memory (width x height x 3 bytes each).
+        cache_images: decode all images once, now, and keep them in memory (width x height x 4 bytes each).
+        bad_images: what to do about an image that is missing or damaged. ``"stop"`` raises its error. ``"skip"``
+            reports it once on standard error and takes the next person whose image can be read in its place.
 
     Raises:
-        InputError: if there is nobody to train with or an image is absent.
+        InputError: if there is nobody to train with or, unless bad images are skipped, an image is absent.
     """
 
     def __init__(
         self,
-        annotations: CocoKeypoints,
+        annotations: PoseAnnotations,
         input_size: tuple[int, int],
         *,
         heatmap_size: tuple[int, int] | None = None,
         sigma: float = 2.0,
-        augmentation: Augmentation = Augmentation(),
+        augmentation: Augmentation = OFFICIAL_COCO,
         mode: HeatmapMode = "gaussian",
         seed: int = 0,
         cache_images: bool = False,
+        bad_images: BadImages = "stop",
     ) -> None:
         if not annotations.people:
             raise InputError(f"{annotations.annotation_file}: expected at least one person with key points, got none")
+        if bad_images not in BAD_IMAGES:
+            raise InputError(f"bad_images: expected one of {', '.join(BAD_IMAGES)}, got {bad_images!r}")
         self.annotations = annotations
         self.input_size = input_size
         self.heatmap_size = heatmap_size or (-(-input_size[0] // 4), -(-input_size[1] // 4))
@@ -109,17 +91,32 @@ class PoseDataset(Dataset[dict[str, torch.Tensor]]):
         self.augmentation = augmentation
         self.mode: HeatmapMode = mode
         self.seed = seed
-        # Shared memory, so that persistent workers see a new epoch too.
-        self._epoch = torch.zeros(1, dtype=torch.int64)
-        self._epoch.share_memory_()  # type: ignore[no-untyped-call]
+        self.bad_images: BadImages = bad_images
         boxes = np.stack([person.box for person in annotations.people])
         self._centers, self._scales = boxes_to_centers_scales(boxes, input_size)
-        image_ids = dict.fromkeys(person.image_id for person in annotations.people)
-        annotations.require_images(image_ids)
-        self._images = {key: annotations.read_image(key) for key in image_ids} if cache_images else {}
+        self._flip_indices = annotations.keypoint_set.flip_indices
+        image_ids = list(dict.fromkeys(person.image_id for person in annotations.people))
+        # Shared memory, so that persistent workers see a new epoch too, and what the others have reported.
+        self._epoch = _shared_zeros(1)
+        self._reported = _shared_zeros(len(image_ids))
+        self._rows = {image_id: row for row, image_id in enumerate(image_ids)}
+        if bad_images == "stop":
+            annotations.require_images(image_ids)
+        self._images: dict[int, Array] = {}
+        if cache_images:
+            read = ((image_id, self._read(image_id)) for image_id in image_ids)
+            # With a fourth channel, see `transforms.crop`; to add it to an image that is warped once would not pay.
+            self._images = {
+                image_id: cv2.cvtColor(image, cv2.COLOR_BGR2BGRA) for image_id, image in read if image is not None
+            }
 
     def __len__(self) -> int:
         return len(self.annotations.people)
+
+    @property
+    def skipped_images(self) -> int:
+        """How many images could not be read so far, in all workers together."""
+        return int(self._reported.sum())
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the random numbers of an epoch; call it before the epoch's iteration over the loader begins."""
@@ -127,62 +124,99 @@ class PoseDataset(Dataset[dict[str, torch.Tensor]]):
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         """``image`` [3, H, W], ``heatmaps`` [K, h, w] and ``weights`` [K], all float32."""
-        if not 0 <= index < len(self):
-            raise IndexError(f"sample {index}: expected 0 to {len(self) - 1}")
-        person = self.annotations.people[index]
-        image = self._images.get(person.image_id)
-        if image is None:
-            image = self.annotations.read_image(person.image_id)
-        matrix, mirrored = self._random_warp(person, index, image.shape[1])
-        points, visible = warp_keypoints(person.keypoints, matrix), person.visible
-        if mirrored:
-            order = self.annotations.keypoint_set.flip_indices
-            points, visible = points[order], visible[order]
+        pixels, keypoints, visible = self._warped(index)
         heatmaps, weights = encode_heatmaps(
-            points, visible, self.input_size, self.heatmap_size, self.sigma, mode=self.mode
+            keypoints, visible, self.input_size, self.heatmap_size, self.sigma, mode=self.mode
         )
-        pixels = normalize(crop(image, matrix, self.input_size))
         return {
-            "image": torch.from_numpy(pixels),
+            "image": torch.from_numpy(normalize(pixels)),
             "heatmaps": torch.from_numpy(heatmaps),
             "weights": torch.from_numpy(weights),
         }
 
-    def _random_warp(self, person: Person, index: int, image_width: int) -> tuple[Array, bool]:
-        """The ``[2, 3]`` map from image to crop, and whether it mirrors."""
-        change = self.augmentation
-        random = np.random.default_rng((self.seed, int(self._epoch[0]), index))
-        # Always the same numbers in the same order, so that switching one part off leaves the others as they are.
-        flip, half, upper, turn = random.random(4) < (
-            change.flip_probability,
-            change.half_body_probability,
-            _UPPER_BODY_PROBABILITY,
-            change.rotation_probability,
+    def crop(self, index: int) -> TrainingCrop:
+        """The augmented crop of a person, with its joints: what a picture of a sample shows."""
+        pixels, keypoints, visible = self._warped(index)
+        return TrainingCrop(pixels[..., :3], keypoints, visible)
+
+    def _warped(self, index: int) -> TrainingCrop:
+        """The same, where a fourth channel may be left."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"sample {index}: expected 0 to {len(self) - 1}")
+        row, image = self._next_readable(index)
+        person = self.annotations.people[row]
+        matrix, mirrored = self._random_warp(row, index, image.shape[1])
+        points, visible = warp_keypoints(person.keypoints, matrix), person.visible
+        if mirrored:
+            points, visible = points[self._flip_indices], visible[self._flip_indices]
+        return TrainingCrop(crop(image, matrix, self.input_size), points, visible)
+
+    def _next_readable(self, index: int) -> tuple[int, Array]:
+        """The first person from this one on whose image can be read, and that image."""
+        people = self.annotations.people
+        bad: set[int] = set()
+        for row in (*range(index, len(people)), *range(index)):
+            image_id = people[row].image_id
+            if image_id in bad:
+                continue
+            image = self._images.get(image_id)
+            if image is None:
+                image = self._read(image_id)
+            if image is not None:
+                return row, image
+            bad.add(image_id)
+        raise InputError(
+            f"{self.annotations.annotation_file}: expected at least one image that can be read, but all"
+            f" {len(self._rows)} are missing or damaged; check {self.annotations.image_dir}"
         )
-        scale_noise, rotation_noise = random.standard_normal(2)
 
-        center, scale = self._centers[index], self._scales[index]
-        if half and person.visible.sum() > change.half_body_joints:
-            region = half_body_region(
-                person.keypoints,
-                person.visible,
-                self.annotations.keypoint_set,
-                self.input_size,
-                prefer_upper=bool(upper),
-            )
-            center, scale = region or (center, scale)
-        scale = scale * np.clip(1 + scale_noise * change.scale, 1 - change.scale, 1 + change.scale)
-        rotation = float(np.clip(rotation_noise, -2, 2)) * change.rotation if turn else 0.0
+    def _read(self, image_id: int) -> Array | None:
+        """The image; None, said once, if it is bad and bad images are skipped."""
+        try:
+            return self.annotations.read_image(image_id)
+        except InputError as error:
+            if self.bad_images == "stop":
+                raise
+            row = self._rows[image_id]
+            if not self._reported[row]:
+                self._reported[row] = 1
+                print(f"skipped: {error}", file=sys.stderr, flush=True)
+            return None
 
-        if not flip:
-            return warp_matrix(center, scale, self.input_size, rotation=rotation, udp=self.mode == "udp"), False
+    def _random_warp(self, row: int, index: int, image_width: int) -> tuple[Array, bool]:
+        """The ``[2, 3]`` map from image to crop for a person, with the random numbers of a sample, and whether it
+        mirrors."""
+        change = self.augmentation.draw(np.random.default_rng((self.seed, int(self._epoch[0]), index)))
+        person, center, scale = self.annotations.people[row], self._centers[row], self._scales[row]
+        size, padding = person.box[2:] - person.box[:2], PADDING
+        if change.half_body and person.visible.sum() > self.augmentation.half_body_joints:
+            half = self._half_body(person, change.prefer_upper)
+            if half is not None:
+                (center, size), padding = half, HALF_BODY_PADDING
+                scale = fix_aspect_ratio(size, self.input_size, padding=padding)
+        if any(change.shift):
+            center = center + padding * size * change.shift
+        scale = scale * np.float64(change.scale)
+
+        udp = self.mode == "udp"
+        if not change.flip:
+            return warp_matrix(center, scale, self.input_size, rotation=change.rotation, udp=udp), False
         # Mirror the coordinates rather than the image: the warp then reads the pixels only once.
         last = image_width - 1
         mirrored_center = np.array([last - center[0], center[1]])
-        matrix = warp_matrix(mirrored_center, scale, self.input_size, rotation=rotation, udp=self.mode == "udp")
+        matrix = warp_matrix(mirrored_center, scale, self.input_size, rotation=change.rotation, udp=udp)
         matrix[:, 2] += last * matrix[:, 0]
         matrix[:, 0] *= -1
         return matrix, True
+
+    def _half_body(self, person: Person, prefer_upper: bool) -> tuple[Array, Array] | None:
+        return half_body_box(
+            person.keypoints,
+            person.visible,
+            self.annotations.keypoint_set,
+            prefer_upper=prefer_upper,
+            style=self.augmentation.style,
+        )
 
 
 class PersonCrops(Dataset[dict[str, Any]]):
@@ -199,7 +233,7 @@ class PersonCrops(Dataset[dict[str, Any]]):
 
     def __init__(
         self,
-        annotations: CocoKeypoints,
+        annotations: PoseAnnotations,
         boxes: Sequence[PersonBox],
         input_size: tuple[int, int],
         *,
@@ -244,28 +278,11 @@ class PersonCrops(Dataset[dict[str, Any]]):
         return self._last_image[1]
 
 
-def half_body_region(
-    keypoints: Array, visible: Array, keypoint_set: KeypointSet, input_size: tuple[int, int], *, prefer_upper: bool
-) -> tuple[Array, Array] | None:
-    """The region around the annotated joints of the upper or the lower body.
-
-    The preferred half needs three joints; else the lower half is taken if it has three, else the upper if it has two.
-
-    Returns:
-        centre ``[2]`` and scale ``[2]`` float32 in image pixels, or None if no half has enough joints.
-    """
-    is_upper = np.isin(np.arange(len(keypoint_set)), keypoint_set.upper_body)
-    upper, lower = keypoints[(visible > 0) & is_upper], keypoints[(visible > 0) & ~is_upper]
-    if prefer_upper and len(upper) > 2:
-        chosen = upper
-    else:
-        chosen = lower if len(lower) > 2 else upper
-    if len(chosen) < 2:
-        return None
-    size = chosen.max(axis=0) - chosen.min(axis=0)
-    if not size.any():
-        return None
-    return chosen.mean(axis=0), fix_aspect_ratio(size, input_size, padding=_HALF_BODY_PADDING)
+def _shared_zeros(count: int) -> torch.Tensor:
+    """``[count]`` int64 that processes which are forked or spawned later share."""
+    zeros = torch.zeros(count, dtype=torch.int64)
+    zeros.share_memory_()  # type: ignore[no-untyped-call]
+    return zeros
 
 
 def use_one_thread(worker_id: int) -> None:
@@ -278,4 +295,4 @@ def batches(loader: DataLoader[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     try:
         yield from loader
     except InputError as error:
-        raise InputError(str(error).rpartition("InputError: ")[2].strip()) from None
+        raise InputError(str(error).rpartition(f"{type(error).__name__}: ")[2].strip()) from None

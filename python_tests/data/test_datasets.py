@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 
 from litehrnet_cuda.data.coco import CocoKeypoints
-from litehrnet_cuda.data.datasets import find_coco_splits, generate_splits
+from litehrnet_cuda.data.datasets import (
+    find_coco_splits,
+    find_splits,
+    generate_splits,
+    image_folder,
+    is_mpii_file,
+    locate_splits,
+)
+from litehrnet_cuda.data.mpii import MpiiKeypoints
 from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.keypoints import COCO, MPII
 
@@ -91,6 +100,83 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
 def test_other_joints(folder: Path) -> None:
     with pytest.raises(InputError, match="keypoints"):
         find_coco_splits(folder, MPII)  # the annotations have 17 joints, MPII has 16
+
+
+# ---------------------------------------------------------------------------------------------------- any layout
+
+MPII_PERSON = {"image": "a.jpg", "center": [50, 60], "scale": 0.5, "joints": [[1, 2]] * 16, "joints_vis": [1] * 16}
+
+
+@pytest.fixture
+def mpii_folder(tmp_path: Path) -> Path:
+    for name in ("annotations", "images"):
+        (tmp_path / name).mkdir()
+    for split, count in (("train", 3), ("val", 2)):
+        (tmp_path / "annotations" / f"mpii_{split}.json").write_text(json.dumps([MPII_PERSON] * count))
+    return tmp_path
+
+
+def test_coco_s_layout_is_found(folder: Path) -> None:
+    train, val = find_splits(str(folder))
+    assert isinstance(train, CocoKeypoints)
+    assert (train.annotation_file, val.image_dir) == (
+        folder / "annotations" / "person_keypoints_train.json",
+        folder / "val",
+    )
+
+
+def test_mpii_s_layout_is_found(mpii_folder: Path) -> None:
+    train, val = find_splits(mpii_folder)
+    assert isinstance(train, MpiiKeypoints)
+    assert (len(train.people), len(val.people)) == (3, 2)
+    assert train.keypoint_set is MPII
+    assert val.image_dir == mpii_folder / "images"
+    (mpii_folder / "annotations" / "mpii_val.json").unlink()
+    with pytest.raises(InputError, match=r"expected \S*mpii_val\.json, but there is no such file"):
+        find_splits(mpii_folder)
+
+
+def test_a_description_is_followed(folder: Path, mpii_folder: Path) -> None:
+    file = folder / "mine.toml"
+    lines = ['name = "mine"', f"joints = {list(COCO.names)}"]
+    for split in ("train", "val"):
+        lines += [f"[{split}]", f'annotations = "annotations/person_keypoints_{split}.json"', f'images = "{split}"']
+    file.write_text("\n".join(lines))
+    train, val = find_splits(file)
+    assert isinstance(train, CocoKeypoints)
+    assert train.keypoint_set.name == val.keypoint_set.name == "mine"
+    assert len(train.people) == len(find_splits(folder)[0].people)
+
+    file = mpii_folder / "mine.toml"  # MPII's form in folders of one's own
+    file.write_text('name = "mpii"\n[train]\nannotations = "annotations/mpii_train.json"\nimages = "images"\n')
+    assert isinstance(locate_splits(file)["train"].read(), MpiiKeypoints)
+    with pytest.raises(InputError, match=r"mine\.toml: val: expected a table \[val\] with annotations and images"):
+        find_splits(file)
+
+
+def test_what_is_no_data_set_is_said(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"absent: expected a folder of data or a TOML file .*, found neither"):
+        find_splits(tmp_path / "absent")
+    with pytest.raises(InputError, match=r"expected COCO's layout .*, MPII's .*, or the TOML file .*; found none"):
+        find_splits(tmp_path)
+
+
+def test_images_of_a_file_are_where_coco_and_mpii_keep_them(folder: Path, tmp_path: Path) -> None:
+    file = folder / "annotations" / "person_keypoints_val.json"
+    assert image_folder(file) == folder / "val"
+    (folder / "images").mkdir()
+    (folder / "val").rename(folder / "images" / "val")
+    assert image_folder(file) == folder / "images" / "val"
+    assert image_folder(folder / "annotations" / "mpii_train2.json") == folder / "images"
+    assert image_folder(tmp_path / "people.json") == tmp_path
+
+
+def test_the_forms_are_told_apart(tmp_path: Path) -> None:
+    file = tmp_path / "a.json"
+    for content, is_mpii in (("\n [{", True), (' {"images"', False), ("", False)):
+        file.write_text(content)
+        assert is_mpii_file(file) is is_mpii
+    assert not is_mpii_file(tmp_path / "absent.json")
 
 
 # ---------------------------------------------------------------------------------------------------- drawn people

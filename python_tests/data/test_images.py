@@ -204,3 +204,37 @@ def test_a_folder_that_is_closed_is_said(tmp_path: Path) -> None:
     closed.mkdir(mode=0)
     with pytest.raises(InputError, match="closed: cannot be read: Permission denied"):
         find_images([closed])
+
+
+def test_a_jpeg_that_is_cut_off_is_refused(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.jpg", np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8))
+    content = file.read_bytes()
+    file.write_bytes(content + b"appended by a camera")
+    assert read_image(file).shape == (60, 80, 3)
+    half = len(content) // 2
+    # Cut off, or half copied: then the rest of the file is there, and empty.
+    for cut in (content[:half], content[:-1], content[:half] + bytes(len(content) - half)):
+        file.write_bytes(cut)
+        with pytest.raises(InputError, match=r"a\.jpg: expected a whole image, got a JPEG file that ends early"):
+            read_image(file)
+
+
+def test_a_thumbnail_s_end_is_not_the_image_s(tmp_path: Path) -> None:
+    """Cameras put a small JPEG into the head of the file."""
+    thumbnail = write(tmp_path / "small.jpg", gradient()).read_bytes()
+    content = write(tmp_path / "a.jpg", gradient()).read_bytes()
+    segment = b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail
+    (tmp_path / "a.jpg").write_bytes(content[:2] + segment + content[2:])
+    assert read_image(tmp_path / "a.jpg").shape == (40, 60, 3)
+    (tmp_path / "a.jpg").write_bytes(content[:2] + segment + content[2:-50])
+    with pytest.raises(InputError, match="ends early"):
+        read_image(tmp_path / "a.jpg")
+
+
+def test_annotations_are_of_images_that_nobody_has_turned(tmp_path: Path) -> None:
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01" + struct.pack(">HHIHH", 0x0112, 3, 1, 6, 0) + bytes(4)
+    content = write(tmp_path / "a.jpg", gradient()).read_bytes()
+    segment = b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif
+    (tmp_path / "a.jpg").write_bytes(content[:2] + segment + content[2:])
+    assert read_image(tmp_path / "a.jpg").shape == (60, 40, 3)
+    assert read_image(tmp_path / "a.jpg", upright=False).shape == (40, 60, 3)

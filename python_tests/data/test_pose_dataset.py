@@ -11,18 +11,17 @@ import torch
 from torch.utils.data import DataLoader
 
 from litehrnet_cuda.codecs.heatmap import decode_heatmaps
+from litehrnet_cuda.data.augmentation import MMPOSE1_COCO, NO_AUGMENTATION, OFFICIAL_COCO, Augmentation
 from litehrnet_cuda.data.coco import CocoKeypoints
 from litehrnet_cuda.data.pose_dataset import (
-    NO_AUGMENTATION,
-    Augmentation,
     PersonCrops,
     PoseDataset,
-    half_body_region,
+    batches,
     use_one_thread,
 )
-from litehrnet_cuda.data.transforms import IMAGENET_MEAN, IMAGENET_STD
+from litehrnet_cuda.data.transforms import IMAGENET_MEAN, IMAGENET_STD, normalize
 from litehrnet_cuda.errors import InputError
-from litehrnet_cuda.keypoints import COCO, KeypointSet
+from litehrnet_cuda.keypoints import KeypointSet
 
 SIZE = (96, 128)
 # Joints are marked by discs of their own colour, one pure channel each, so that a crop tells which joint lies where.
@@ -179,28 +178,101 @@ def test_flip_frequency_is_the_probability(people):
     assert 65 < flips < 135  # 200 tosses: 100, five standard deviations of 7
 
 
-def test_half_body_takes_the_half_that_has_joints():
-    keypoints = np.stack([np.arange(17), 10 * np.arange(17)], axis=1).astype(np.float32)
-    everyone = np.ones(17)
-    upper, _ = half_body_region(keypoints, everyone, COCO, SIZE, prefer_upper=True)
-    lower, size = half_body_region(keypoints, everyone, COCO, SIZE, prefer_upper=False)
-    np.testing.assert_allclose(upper, (5, 50))  # the mean of joints 0 to 10
-    np.testing.assert_allclose(lower, (13.5, 135))
-    np.testing.assert_allclose(size, (1.5 * 50 * 0.75, 1.5 * 50))  # 50 pixels high, aspect ratio 3:4, 1.5 times
-    only_upper = np.where(np.arange(17) < 3, 1, 0)
-    region, _ = half_body_region(keypoints, only_upper, COCO, SIZE, prefer_upper=False)
-    np.testing.assert_allclose(region, (1, 10))
-    assert half_body_region(keypoints, np.where(np.arange(17) < 1, 1, 0), COCO, SIZE, prefer_upper=True) is None
-    assert half_body_region(np.ones((17, 2)), everyone, COCO, SIZE, prefer_upper=True) is None  # all in one point
+def test_a_crop_is_what_the_sample_is_made_of(people):
+    for cached in (False, True):
+        data = PoseDataset(people, SIZE, cache_images=cached)
+        for index in range(4):
+            crop, sample = data.crop(index), data[index]
+            assert crop.pixels.shape == (128, 96, 3)
+            assert np.array_equal(normalize(crop.pixels), sample["image"])
+            assert crop.visible.tolist() == [1, 1, 1]
+
+
+def test_a_shift_moves_the_region_by_its_padded_box(people):
+    data = PoseDataset(people, SIZE, augmentation=Augmentation(0, 0, 0, 0, 0, shift=0.5, shift_probability=1.0))
+    still = PoseDataset(people, SIZE, augmentation=NO_AUGMENTATION)
+    moves = []
+    for epoch in range(50):
+        data.set_epoch(epoch)
+        for index in range(4):
+            moves.append((still.crop(index).keypoints - data.crop(index).keypoints).mean(axis=0))
+    # A box of 100 x 100 pixels, padded to 125: half of that is 62.5 pixels of the image; the region of 125 x 166.7
+    # pixels becomes a crop of 96 x 128, so that 62.5 are 48 pixels of the crop along both axes.
+    moves = np.array(moves)
+    assert np.abs(moves).max() <= 48
+    assert np.abs(moves).max(axis=0).min() > 40
+    assert abs(np.corrcoef(moves.T)[0, 1]) < 0.25  # 200 pairs: a standard deviation of 0.07
+
+
+def test_presets_of_mmpose_1_train_too(people):
+    changed, official = (PoseDataset(people, SIZE, augmentation=change) for change in (MMPOSE1_COCO, OFFICIAL_COCO))
+    assert not any(equal(changed[index], official[index]) for index in range(4))
+    assert all(equal(changed[index], PoseDataset(people, SIZE, augmentation=MMPOSE1_COCO)[index]) for index in range(4))
+
+
+# ---------------------------------------------------------------------------------------------------- bad images
+
+
+def damage(people, name: str) -> None:
+    (people.image_dir / name).write_bytes(b"nonsense")
+
+
+def test_a_bad_image_is_skipped_and_told_once(people, capfd):
+    damage(people, "1.png")  # of people 0 and 1
+    data = PoseDataset(people, SIZE, bad_images="skip")
+    samples = [data[index] for index in (0, 1, 2, 0)]
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert "1.png: expected an image that OpenCV can decode" in lines[0]
+    assert data.skipped_images == 1
+    assert equal(samples[0], samples[3])
+    # The next person who can be seen, with the random numbers of the sample.
+    assert data._next_readable(0)[0] == data._next_readable(1)[0] == 2
+    assert not equal(samples[0], samples[2])
+    plain = PoseDataset(people, SIZE, augmentation=NO_AUGMENTATION, bad_images="skip")
+    assert equal(plain[0], plain[2])
+
+
+def test_the_last_is_followed_by_the_first(people):
+    (people.image_dir / "2.png").unlink()
+    plain = PoseDataset(people, SIZE, augmentation=NO_AUGMENTATION, bad_images="skip", cache_images=True)
+    assert equal(plain[3], plain[0])
+    assert equal(plain[1], PoseDataset(people, SIZE, augmentation=NO_AUGMENTATION, bad_images="skip")[1])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_bad_images_stop_where_that_is_chosen(people, workers):
+    data = PoseDataset(people, SIZE)
+    damage(people, "2.png")
+    with pytest.raises(InputError, match=r"^\S*2\.png: expected an image that OpenCV can decode"):
+        list(batches(DataLoader(data, num_workers=workers)))
+
+
+def test_when_everything_is_bad_it_stops(people, capfd):
+    for name in ("1.png", "2.png"):
+        damage(people, name)
+    data = PoseDataset(people, SIZE, bad_images="skip")
+    with pytest.raises(InputError, match=r"people\.json: expected at least one image that can be read, but all 2 are"):
+        data[1]
+    assert len(capfd.readouterr().err.splitlines()) == 2
+
+
+def test_workers_tell_of_a_bad_image_once_together(people, capfd):
+    damage(people, "1.png")
+    data = PoseDataset(people, SIZE, bad_images="skip")
+    for epoch in (0, 1):
+        data.set_epoch(epoch)
+        # One at a time and in turns, so that no two workers meet the image at the same moment.
+        loader = DataLoader(data, num_workers=2, prefetch_factor=1, multiprocessing_context="fork")
+        loaded = torch.cat([batch["image"] for batch in loader])
+        assert torch.equal(loaded, torch.stack([data[index]["image"] for index in range(4)]))
+    assert 1 <= capfd.readouterr().err.count("skipped: ") <= 2  # both, if they met it at the same moment
+    assert data.skipped_images == 1
 
 
 def test_says_what_is_wrong(people):
-    with pytest.raises(InputError, match=r"flip_probability: expected a probability from 0 to 1, got 1\.5"):
-        Augmentation(flip_probability=1.5)
-    with pytest.raises(InputError, match=r"scale: expected at least 0 and less than 1, got 1\.0"):
-        Augmentation(scale=1.0)
-    with pytest.raises(InputError, match="rotation: expected degrees from 0 to 180, got -1"):
-        Augmentation(rotation=-1)
+    with pytest.raises(InputError, match="bad_images: expected one of stop, skip, got 'ignore'"):
+        PoseDataset(people, SIZE, bad_images="ignore")
     with pytest.raises(IndexError, match="sample 4: expected 0 to 3"):
         PoseDataset(people, SIZE)[4]
     (people.image_dir / "2.png").unlink()
