@@ -189,15 +189,11 @@ class PoseEstimator:
             keypoint_set=self.keypoint_set,
         )
 
-    @torch.inference_mode()
     def predict_crops(self, crops: Tensor | Array, centers: Array, scales: Array) -> tuple[Array, Array]:
         """Key points of people that are cut out already.
 
         Args:
-            crops: ``[P, 3, h, w]`` float32 of the input's size, as :func:`litehrnet_cuda.data.transforms.normalize`
-                returns them, on any device.
-            centers: ``[P, 2]``, and
-            scales: ``[P, 2]``, the regions of the image that the crops show.
+            crops, centers, scales: see :meth:`predict_crops_with`.
 
         Returns:
             key points ``[P, K, 2]`` in image pixels and scores ``[P, K]``, both float32.
@@ -205,19 +201,48 @@ class PoseEstimator:
         Raises:
             InputError: for crops of another size or type, or regions that are not as many.
         """
+        return self.predict_crops_with((self.decoder,), crops, centers, scales)[0]
+
+    @torch.inference_mode()
+    def predict_crops_with(
+        self, decoders: Sequence[Decoder], crops: Tensor | Array, centers: Array, scales: Array
+    ) -> list[tuple[Array, Array]]:
+        """Key points as several decoders read them off the same heat maps.
+
+        Args:
+            decoders: any but ``"udp"``, or that alone, because its crops are cut out differently.
+            crops: ``[P, 3, h, w]`` float32 of the input's size, as :func:`litehrnet_cuda.data.transforms.normalize`
+                returns them, on any device.
+            centers: ``[P, 2]``, and
+            scales: ``[P, 2]``, the regions of the image that the crops show.
+
+        Returns:
+            for each decoder key points ``[P, K, 2]`` in image pixels and scores ``[P, K]``, both float32.
+
+        Raises:
+            InputError: for decoders that do not go together, crops of another size or type, or regions that are not as
+                many.
+        """
+        if not set(decoders) <= set(DECODERS) or ("udp" in decoders and len(decoders) > 1):
+            raise InputError(
+                f"decoders: expected some of {', '.join(DECODERS)}, of which udp goes alone, got {', '.join(decoders)}"
+            )
         if isinstance(crops, np.ndarray):
             crops = torch.from_numpy(np.require(crops, requirements=("C", "W")))  # PyTorch shares others with a warning
         _check_crops(crops, centers, scales, self.input_size)
         if len(crops) == 0:
             count = len(self.keypoint_set)
-            return np.empty((0, count, 2), np.float32), np.empty((0, count), np.float32)
+            return [(np.empty((0, count, 2), np.float32), np.empty((0, count), np.float32)) for _ in decoders]
         mirrored = tuple(self.keypoint_set.flip_indices.tolist()) if self.flip_test else None
-        decoding = Decoding(self.decoder, self.input_size, mirrored)
+        decoding = Decoding(tuple(decoders), self.input_size, mirrored)
         parameter = next(self.model.parameters())
-        batches = [self._network(batch.to(parameter), decoding)[0] for batch in torch.split(crops, self.batch_size)]
-        decoded = torch.cat(batches).cpu().numpy()  # of a batch, key points alone come back from the device
-        keypoints, scores = decoded[..., :2], decoded[..., 2].copy()
-        return keypoints_to_image(keypoints, centers, scales, self.input_size), scores
+        batches = [self._network(batch.to(parameter), decoding) for batch in torch.split(crops, self.batch_size)]
+        people = []
+        for of_decoder in zip(*batches, strict=True):
+            decoded = torch.cat(of_decoder).cpu().numpy()  # of a batch, key points alone come back from the device
+            keypoints, scores = decoded[..., :2], decoded[..., 2].copy()
+            people.append((keypoints_to_image(keypoints, centers, scales, self.input_size), scores))
+        return people
 
 
 @dataclass(frozen=True)
@@ -225,25 +250,28 @@ class Decoding:
     """What is done around a network, on its device: the flip test, and reading key points off heat maps.
 
     Args:
-        decoder: see :func:`litehrnet_cuda.codecs.heatmap.decode_heatmaps`.
+        decoders: see :func:`litehrnet_cuda.codecs.heatmap.decode_heatmaps`; ``"udp"`` goes alone.
         input_size: (width, height) of the crops.
         flip_indices: the joints that joints become in the mirrored crop; None for no flip test.
     """
 
-    decoder: Decoder
+    decoders: tuple[Decoder, ...]
     input_size: tuple[int, int]
     flip_indices: tuple[int, ...] | None = None
 
     def __call__(self, network: Callable[[Tensor], list[Tensor]], crops: Tensor) -> list[Tensor]:
-        """``[N, K, 3]`` float32, whatever the network computes in: x, y in crop pixels, and score."""
+        """For each decoder ``[N, K, 3]`` float32, whatever the network computes in: x, y in crop pixels, and score."""
         heatmaps = network(crops)[0].float()
         if self.flip_indices is not None:
             mirrored = network(crops.flip(-1))[0].float()
-            heatmaps = average_flipped(heatmaps, mirrored, self.flip_indices, shift=self.decoder != "udp")
-        keypoints, scores = decode_heatmaps(
-            heatmaps, self.input_size, decoder=self.decoder, blur_kernel_size=blur_kernel_size(self.input_size)
-        )
-        return [torch.cat([keypoints, scores[..., None]], dim=-1)]
+            heatmaps = average_flipped(heatmaps, mirrored, self.flip_indices, shift="udp" not in self.decoders)
+        decoded = []
+        for decoder in self.decoders:
+            keypoints, scores = decode_heatmaps(
+                heatmaps, self.input_size, decoder=decoder, blur_kernel_size=blur_kernel_size(self.input_size)
+            )
+            decoded.append(torch.cat([keypoints, scores[..., None]], dim=-1))
+        return decoded
 
 
 def blur_kernel_size(input_size: tuple[int, int]) -> int:

@@ -1,4 +1,4 @@
-"""Pictures of results: poses and masks on images, sheets of images, curves of a training run.
+"""Pictures of results: poses and masks on images, sheets of images, curves and charts.
 
 Images are ``[H, W, 3]`` uint8 BGR. Every function returns a new image and leaves its input as it is.
 """
@@ -16,6 +16,8 @@ import numpy as np
 from litehrnet_cuda.errors import InputError
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from litehrnet_cuda.keypoints import KeypointSet
     from litehrnet_cuda.results import KeyPoints
 
@@ -33,6 +35,7 @@ _PALETTE: tuple[Color, ...] = (
     *((0, 94, 213), (160, 160, 160), (90, 60, 130), (40, 110, 60), (200, 200, 120), (120, 90, 240)),
 )
 _SUBPIXEL_BITS = 4
+_BLUE, _ORANGE, _GREEN = "#0072b2", "#d55e00", "#009e73"  # of curves: Okabe and Ito's, too
 
 
 def draw_poses(image: Array, result: KeyPoints, min_score: float = 0.2, boxes: bool = False) -> Array:
@@ -149,50 +152,120 @@ def contact_sheet(
     return sheet
 
 
-def plot_training_curve(history: Sequence[Mapping[str, float]], path: str | os.PathLike[str]) -> Path:
-    """Writes a picture of the loss and, where it was measured, the average precision over the steps of a training run.
+def plot_training_curve(
+    history: Sequence[Mapping[str, float]], path: str | os.PathLike[str], score: str = "AP"
+) -> Path:
+    """Writes a picture of the loss, the score and the learning rate over the steps of a training run.
 
     Args:
-        history: rows such as ``{"step": 100, "loss": 0.8}``; some may carry ``"AP"`` (0 to 1) with or without a loss.
+        history: rows such as ``{"step": 100, "loss": 0.8}``; some may carry the score (0 to 1) or ``"learning_rate"``,
+            with or without a loss. What no row has is not drawn.
         path: of the picture; its ending (``.png``, ``.svg``, ``.pdf``) tells the format.
+        score: the key of the score in the rows, such as ``"AP"`` or ``"PCKh@0.5"``, which is also its label.
 
     Raises:
-        InputError: when no row holds a step and a loss or an AP.
+        InputError: when no row holds a step and any of these.
     """
-    losses = np.array([(row["step"], row["loss"]) for row in history if "step" in row and "loss" in row]).reshape(-1, 2)
-    precisions = np.array([(row["step"], row["AP"]) for row in history if "step" in row and "AP" in row]).reshape(-1, 2)
-    if len(losses) + len(precisions) == 0:
-        raise InputError(f"history: expected rows with 'step' and 'loss' or 'AP', got {len(history)} rows without them")
-    # A figure of its own with the Agg canvas: the caller's matplotlib backend and state are not touched.
+    curves = {
+        name: np.array([(row["step"], row[name]) for row in history if "step" in row and name in row])
+        for name in ("loss", score, "learning_rate")
+    }
+    curves = {name: points for name, points in curves.items() if len(points)}
+    if not curves:
+        raise InputError(
+            f"history: expected rows with 'step' and 'loss', {score!r} or 'learning_rate', got {len(history)} rows "
+            f"without them"
+        )
+    figure = _figure(8, 1.2 + 2.4 * len(curves))
+    panels = figure.subplots(len(curves), sharex=True, squeeze=False)[:, 0]
+    for axes, (name, points) in zip(panels, curves.items(), strict=True):
+        _plain_axes(axes)
+        axes.set_ylabel(name.replace("_", " "))
+        if name == "loss":
+            smooth = _running_mean(points[:, 1], max(1, len(points) // 25))
+            axes.plot(points[:, 0], points[:, 1], color=_BLUE, alpha=0.25, linewidth=1)
+            axes.plot(points[:, 0], smooth, color=_BLUE, linewidth=2)
+            if (points[:, 1] > 0).all():
+                axes.set_yscale("log")
+        elif name == score:
+            axes.plot(points[:, 0], points[:, 1], color=_ORANGE, marker="o", markersize=4, linewidth=2)
+            axes.set_ylim(0, 1)
+            best, last = points[points[:, 1].argmax()], points[-1]
+            axes.plot(*best, color=_ORANGE, marker="o", markersize=8)
+            text = f"best {best[1]:.3f} at step {best[0]:.0f}, last {last[1]:.3f}"
+            axes.set_title(text, fontsize=9, loc="right", color=_ORANGE)
+        else:
+            axes.plot(points[:, 0], points[:, 1], color=_GREEN, linewidth=2)
+            axes.set_ylim(bottom=0)
+    panels[-1].set_xlabel("step")
+    panels[-1].xaxis.get_major_locator().set_params(integer=True)
+    figure.align_ylabels(panels)
+    figure.savefig(path)
+    return Path(path)
+
+
+def plot_joint_errors(
+    names: Sequence[str],
+    errors: Sequence[Array],
+    path: str | os.PathLike[str],
+    *,
+    unit: str = "pixels",
+    heading: str = "",
+) -> Path:
+    """Writes a chart of how far each joint is from the truth: a bar to the median, a line to the 90th percentile.
+
+    Args:
+        names: of the K joints.
+        errors: K arrays of distances; one may be empty, and has no bar.
+        path: of the picture; its ending tells the format.
+        unit: of the distances.
+        heading: above the chart.
+
+    Raises:
+        InputError: when the numbers of names and of arrays differ, or there are none.
+    """
+    if not names or len(names) != len(errors):
+        raise InputError(f"errors: expected {len(names) or 'some'}, one array per name, got {len(errors)}")
+    figure = _figure(8, 1.4 + 0.27 * len(names))
+    axes = figure.add_subplot()
+    _plain_axes(axes)
+    axes.grid(visible=False, axis="y")
+    middle, most = (
+        np.array([np.percentile(error, percent) if len(error) else 0.0 for error in errors]) for percent in (50, 90)
+    )
+    rows = np.arange(len(names))
+    axes.hlines(rows, middle, most, color=_ORANGE, linewidth=2, label="90th percentile")
+    axes.plot(most, rows, "|", color=_ORANGE, markersize=8)
+    axes.barh(rows, middle, color=_BLUE, height=0.65, label="median")
+    for row, error in enumerate(errors):
+        text = f"{middle[row]:.1f} – {most[row]:.1f}" if len(error) else "not annotated"
+        axes.annotate(text, (most[row], row), (6, 0), textcoords="offset points", va="center", fontsize=8)
+    axes.set_yticks(rows, [name.replace("_", " ") for name in names])
+    axes.set_ylim(len(names) - 0.4, -0.6)  # the first joint on top
+    axes.set_xlim(0, 1.15 * max(float(most.max()), 1e-3))  # with room for the last numbers
+    axes.set_xlabel(f"distance from the truth, {unit}")
+    figure.legend(loc="outside lower right", ncols=2, frameon=False)
+    if heading:
+        axes.set_title(heading, fontsize=10, loc="left")
+    figure.savefig(path)
+    return Path(path)
+
+
+def _figure(width: float, height: float) -> Figure:
+    """A figure of its own with the Agg canvas: the caller's matplotlib backend and state are not touched."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.set_xlabel("step")
+    return figure
+
+
+def _plain_axes(axes: Any) -> None:
     axes.grid(alpha=0.25)
-    axes.spines["top"].set_visible(False)
-    blue, orange = "#0072b2", "#d55e00"
-    if len(losses):
-        smooth = _running_mean(losses[:, 1], max(1, len(losses) // 25))
-        axes.plot(losses[:, 0], losses[:, 1], color=blue, alpha=0.25, linewidth=1)
-        axes.plot(losses[:, 0], smooth, color=blue, linewidth=2)
-        axes.set_ylabel("loss", color=blue)
-        axes.tick_params(axis="y", colors=blue)
-        if (losses[:, 1] > 0).all():
-            axes.set_yscale("log")
-    if len(precisions):
-        right = axes.twinx() if len(losses) else axes
-        right.plot(precisions[:, 0], precisions[:, 1], color=orange, marker="o", markersize=4, linewidth=2)
-        step, value = precisions[-1]
-        right.annotate(f"{value:.3f}", (step, value), (0, 7), textcoords="offset points", color=orange, ha="center")
-        right.set_ylim(0, 1)
-        right.set_ylabel("AP", color=orange)
-        right.tick_params(axis="y", colors=orange)
-        right.spines["top"].set_visible(False)
-    figure.savefig(path)
-    return Path(path)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
 
 
 def _running_mean(values: Array, window: int) -> Array:

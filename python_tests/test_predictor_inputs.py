@@ -113,6 +113,18 @@ def test_unusable_crops_are_said(spots: SpotNetwork, change: dict[str, Any], mes
     assert spots.batches == []
 
 
+def test_decoders_that_do_not_go_together_are_said(spots: SpotNetwork) -> None:
+    estimator = PoseEstimator(spots, input_size=(64, 96))
+    arguments = (torch.zeros(2, 3, 96, 64), np.ones((2, 2), np.float32), np.ones((2, 2), np.float32))
+    for decoders in (("udp", "dark"), ("dark", "best")):
+        with pytest.raises(InputError, match=f"of which udp goes alone, got {', '.join(decoders)}$"):
+            estimator.predict_crops_with(decoders, *arguments)  # type: ignore[arg-type]
+    nobody = [argument[:0] for argument in arguments]
+    found = estimator.predict_crops_with(("dark", "quarter"), *nobody)
+    assert [keypoints.shape for keypoints, _ in found] == [(0, 17, 2)] * 2
+    assert spots.batches == []
+
+
 @pytest.mark.parametrize("shape", [(1, 1, 3), (2, 3000, 3), (3000, 2, 3)])
 def test_images_of_odd_shapes(spots: SpotNetwork, shape: tuple[int, int, int]) -> None:
     poses = PoseEstimator(spots, input_size=(64, 96))(np.full(shape, 200, np.uint8))

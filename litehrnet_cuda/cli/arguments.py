@@ -38,8 +38,8 @@ def _bounded(text: str, least: int) -> int:
     return int(text)
 
 
-def add_estimator_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options that choose a network and how it is used."""
+def add_estimator_arguments(parser: argparse.ArgumentParser, more_decoders: tuple[str, ...] = ()) -> None:
+    """The options that choose a network and how it is used; a command may know more decoders than an estimator."""
     parser.add_argument(
         "--checkpoint", required=True, metavar="FILE", help="trained weights: a file or a published name"
     )
@@ -52,7 +52,7 @@ def add_estimator_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--decoder",
-        choices=DECODER_NAMES,
+        choices=(*DECODER_NAMES, *more_decoders),
         default="quarter",
         help="how key points are read off heat maps (default: %(default)s)",
     )

@@ -55,7 +55,7 @@ def image_folder(annotation_file: str | Path) -> Path:
     """Where COCO and MPII keep the images of a file: in a folder named after the part, in ``images``, or beside it."""
     file = Path(annotation_file)
     root, split = file.parent.parent, file.stem.rpartition("_")[2]
-    if file.parent.name == "annotations":
+    if file.parent.name in ("annotations", "annot"):
         for folder in (root / split, root / "images" / split, root / "images"):
             if folder.is_dir():
                 return folder

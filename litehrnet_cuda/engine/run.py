@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from litehrnet_cuda.codecs.heatmap import Decoder, HeatmapMode
-from litehrnet_cuda.data.coco import CocoKeypoints
+from litehrnet_cuda.data.annotations import PoseAnnotations
 from litehrnet_cuda.data.images import encode_image
 from litehrnet_cuda.data.pose_dataset import Augmentation, PoseDataset
 from litehrnet_cuda.engine.evaluate import Evaluation, evaluate
@@ -104,8 +104,8 @@ class RunFiles:
 def run_training(
     folder: str | Path,
     recipe: Recipe,
-    training_people: CocoKeypoints,
-    validation_people: CocoKeypoints,
+    training_people: PoseAnnotations,
+    validation_people: PoseAnnotations,
     *,
     device: torch.device | str | None = None,
     progress: bool = True,
@@ -143,7 +143,7 @@ def run_training(
         augmentation=recipe.augmentation,
         mode=recipe.targets,
         seed=recipe.training.seed,
-        cache_images=sum(3 * image.width * image.height for image in training_people.images.values()) < MAX_CACHE_BYTES,
+        cache_images=training_people.decoded_bytes < MAX_CACHE_BYTES,
     )
 
     metadata = CheckpointMetadata(

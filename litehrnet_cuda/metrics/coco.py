@@ -33,13 +33,17 @@ STATISTICS = ("AP", "AP .5", "AP .75", "AP (M)", "AP (L)", "AR", "AR .5", "AR .7
 
 @dataclass(frozen=True)
 class PredictedPose:
-    """One person as the network found it; ``area`` is that of the cut-out region, padding included."""
+    """One person as the network found it; ``area`` is that of the cut-out region, padding included.
+
+    ``annotation_id`` is whose box was looked in, None for a detector's.
+    """
 
     image_id: int
     keypoints: Array  # [K, 2] image pixels
     joint_scores: Array  # [K]
     box_score: float
     area: float
+    annotation_id: int | None = None
 
 
 def coco_results(

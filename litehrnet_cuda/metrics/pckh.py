@@ -12,20 +12,22 @@ import numpy as np
 
 from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.keypoints import MPII
+from litehrnet_cuda.metrics.pck import NOT_ANNOTATED, distances, in_lengths, share_within
 
 Array = np.ndarray[Any, Any]
 
 HEAD_BIAS = 0.6  # MPII's head size is 0.6 times the diagonal of the annotated head box
+THRESHOLDS = (0.5, 0.1)
 
 # The joints of a group are averaged with equal weight; the pelvis and the thorax count nowhere.
-_GROUPS = {
-    "Head": ("head_top",),
-    "Shoulder": ("left_shoulder", "right_shoulder"),
-    "Elbow": ("left_elbow", "right_elbow"),
-    "Wrist": ("left_wrist", "right_wrist"),
-    "Hip": ("left_hip", "right_hip"),
-    "Knee": ("left_knee", "right_knee"),
-    "Ankle": ("left_ankle", "right_ankle"),
+GROUPS = {
+    "head": ("head_top",),
+    "shoulder": ("left_shoulder", "right_shoulder"),
+    "elbow": ("left_elbow", "right_elbow"),
+    "wrist": ("left_wrist", "right_wrist"),
+    "hip": ("left_hip", "right_hip"),
+    "knee": ("left_knee", "right_knee"),
+    "ankle": ("left_ankle", "right_ankle"),
 }
 _UNCOUNTED = ("pelvis", "thorax")
 
@@ -37,7 +39,7 @@ def head_sizes(head_boxes: Array) -> Array:
 
 
 def pckh(predictions: Array, truth: Array, visible: Array, sizes: Array) -> dict[str, float]:
-    """PCKh@0.5 of each group of joints and of all, and PCKh@0.1 of all.
+    """PCKh@0.5 and PCKh@0.1 of all joints, of each group, and of each joint.
 
     Args:
         predictions: ``[N, 16, 2]`` in image pixels.
@@ -47,47 +49,32 @@ def pckh(predictions: Array, truth: Array, visible: Array, sizes: Array) -> dict
         sizes: ``[N]`` head sizes in pixels, see :func:`head_sizes`.
 
     Returns:
-        ``"Head PCK"``, ``"Shoulder PCK"``, ... ``"Ankle PCK"``, ``"PCK"`` and ``"PCK@0.1"``, in percent; NaN for joints
-        that are annotated nowhere.
+        ``"PCKh@0.5"``, ``"PCKh@0.1"``, then for each of ``GROUPS`` and of the joints of ``MPII`` ``"PCKh@0.5 head"``,
+        ``"PCKh@0.1 head"`` and so on: 0 to 1, and -1 for what is annotated nowhere. The first two weight every joint
+        by how often it is annotated, and leave the pelvis and the thorax out.
 
     Raises:
         InputError: if the shapes don't belong together or a head size is not positive.
     """
-    predicted, expected = np.asarray(predictions, dtype=np.float64), np.asarray(truth, dtype=np.float64)
-    annotated, sizes = np.asarray(visible) != 0, np.asarray(sizes, dtype=np.float64)
-    joints = len(MPII)
-    if predicted.ndim != 3 or predicted.shape[1:] != (joints, 2):
+    if np.ndim(predictions) != 3 or np.shape(predictions)[1:] != (len(MPII), 2):
         raise InputError(
-            f"predictions: expected shape [N, {joints}, 2], the joints of MPII, got {list(predicted.shape)}"
+            f"predictions: expected shape [N, {len(MPII)}, 2], the joints of MPII, got {list(np.shape(predictions))}"
         )
-    count = len(predicted)
-    wanted = {
-        "truth": (expected, (count, joints, 2)),
-        "visible": (annotated, (count, joints)),
-        "sizes": (sizes, (count,)),
-    }
-    for name, (value, shape) in wanted.items():
-        if value.shape != shape:
-            raise InputError(f"{name}: expected shape {list(shape)} to go with predictions, got {list(value.shape)}")
-    if not (sizes > 0).all():
+    sizes = np.asarray(sizes, dtype=np.float64)
+    if sizes.shape == (len(predictions),) and not (sizes > 0).all():
         raise InputError(f"sizes: expected positive head sizes, got {sizes[~(sizes > 0)][0]}")
+    distance = in_lengths(distances(predictions, truth, visible), sizes)
+    counted = ~np.isin(MPII.names, _UNCOUNTED) & ~np.isnan(distance).all(axis=0)
+    weights = (~np.isnan(distance)).sum(axis=0)[counted]
+    shares = {threshold: share_within(distance, threshold, inclusive=True) for threshold in THRESHOLDS}
 
-    distance = np.linalg.norm(predicted - expected, axis=-1) / sizes[:, None]
-    total = annotated.sum(axis=0)
-
-    def share(threshold: float) -> Array:
-        hits = ((distance <= threshold) & annotated).sum(axis=0)
-        return np.asarray(np.divide(100.0 * hits, total, out=np.full(joints, np.nan), where=total > 0))
-
-    at_half, at_tenth = share(0.5), share(0.1)
-    index = {name: position for position, name in enumerate(MPII.names)}
-    weight = np.where([name in _UNCOUNTED for name in MPII.names], 0, total)
-
-    def average(shares: Array) -> float:
-        counted = weight > 0
-        return float(np.average(shares[counted], weights=weight[counted])) if counted.any() else float("nan")
-
-    result = {
-        f"{group} PCK": float(np.mean(at_half[[index[name] for name in names]])) for group, names in _GROUPS.items()
-    }
-    return result | {"PCK": average(at_half), "PCK@0.1": average(at_tenth)}
+    figures: dict[str, float] = {}
+    for threshold, of_joints in shares.items():
+        mean = np.average(of_joints[counted], weights=weights) if counted.any() else NOT_ANNOTATED
+        figures[f"PCKh@{threshold}"] = float(mean)
+    for name, members in (GROUPS | {name: (name,) for name in MPII.names}).items():
+        for threshold, of_joints in shares.items():
+            of_group = of_joints[[MPII.names.index(member) for member in members]]
+            known = (of_group != NOT_ANNOTATED).all()
+            figures[f"PCKh@{threshold} {name}"] = float(of_group.mean()) if known else NOT_ANNOTATED
+    return figures

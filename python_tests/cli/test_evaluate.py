@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from litehrnet_cuda import __version__
+from litehrnet_cuda.cli.arguments import DECODER_NAMES
+from litehrnet_cuda.cli.commands.evaluate import METRIC_NAMES, device_of_process
 from litehrnet_cuda.cli.main import main
+from litehrnet_cuda.engine.evaluate import METRICS
+from litehrnet_cuda.keypoints import MPII
+from litehrnet_cuda.metrics.coco import STATISTICS
+from litehrnet_cuda.metrics.pckh import GROUPS
+from litehrnet_cuda.models.checkpoints import CheckpointMetadata, save_checkpoint
+from litehrnet_cuda.models.registry import create_model
 
+LOOPBACK = os.environ | {
+    "PYTHONPATH": os.pathsep.join([str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]),
+    "MASTER_ADDR": "127.0.0.1",
+}
 Run = Callable[..., tuple[int, str, list[str]]]
 
 
@@ -34,7 +52,7 @@ def annotations(coco_folder: Path) -> Path:
 
 
 def precision(output: str) -> float:
-    (line,) = (line for line in output.splitlines() if line.split()[0] == "AP" and len(line.split()) == 2)
+    (line,) = (line for line in output.splitlines() if line.startswith("AP   "))
     return float(line.split()[1])
 
 
@@ -62,23 +80,124 @@ def test_real_weights_on_detected_boxes_with_flip_test(evaluate: Run, shared: Pa
     status, output, errors = evaluate(folder / "test_coco.json", weights, *options)
     assert (status, errors) == (0, [])
     assert "flip test on" in output
-    assert "detected boxes" in output
+    assert all("boxes detected by detections.json" in line for line in output.splitlines())
     # The detector found the people too, so that the figure is near that of annotated boxes; how near depends on it.
     assert 0.6 < precision(output) < 0.95
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    assert metrics["boxes"] == "detected"
+    assert (metrics["boxes"], metrics["detections"]) == ("detected", str(detections))
+    assert (tmp_path / "out" / "results_detected_boxes.json").is_file()
     assert metrics["AP"] == pytest.approx(precision(output), abs=1e-4)
 
 
-def test_metrics_and_results_are_written(evaluate: Run, annotations: Path, checkpoint: Path, tmp_path: Path) -> None:
+def test_figures_poses_and_pictures_are_written(
+    evaluate: Run, annotations: Path, checkpoint: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "new" / "out"
     status, output, errors = evaluate(annotations, checkpoint, "--out", out, "--workers", "1")
     assert (status, errors) == (0, [])
-    assert sorted(file.name for file in out.iterdir()) == ["metrics.json", "results.json"]
-    assert json.loads((out / "metrics.json").read_text())["boxes"] == "annotated"
-    results = json.loads((out / "results.json").read_text())
+    pictures = ["joint_errors.png", "worst_and_best.png"]
+    assert sorted(file.name for file in out.iterdir()) == sorted(
+        ["metrics.json", "results_annotated_boxes.json", *pictures]
+    )
+    metrics = json.loads((out / "metrics.json").read_text())
+    count = len(json.loads(annotations.read_text())["annotations"])
+    expected = {
+        "metric": "coco",
+        "boxes": "annotated",
+        "box_count": count,
+        "people": count,
+        "detections": None,
+        "annotations": str(annotations),
+        "model": "naive_litehrnet_18",
+        "checkpoint": str(checkpoint),
+        "checkpoint_sha256": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
+        "input_size": [64, 96],
+        "decoder": "quarter",
+        "flip_test": False,
+        "processes": 1,
+        "torch": torch.__version__,
+        "litehrnet_cuda": __version__,
+    }
+    assert {name: metrics[name] for name in expected} == expected
+    assert metrics["AP"] == pytest.approx(precision(output), abs=1e-4)
+    assert set(metrics) == {*expected, *STATISTICS}
+    results = json.loads((out / "results_annotated_boxes.json").read_text())
     assert all(len(result["keypoints"]) == 51 for result in results)
-    assert "naive_litehrnet_18, input 64x96" in output
+    lines = output.splitlines()
+    assert lines[0] == (f"naive_litehrnet_18, input 64x96, quarter decoder, flip test off, {count} annotated boxes")
+    assert all(line.endswith("annotated boxes") for line in lines)
+
+
+def test_every_decoder_in_one_table(evaluate: Run, annotations: Path, checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    status, output, errors = evaluate(annotations, checkpoint, "--decoder", "all", "--metric", "pck", "--out", out)
+    assert (status, errors) == (0, [])
+    setting, head, *rows, last = output.splitlines()
+    assert "every decoder" in setting
+    assert last == f"figures, poses and pictures are in {out}, annotated boxes"
+    assert head.split() == ["decoder", "PCK@0.2", "AUC", "EPE", "in"]
+    assert [row.split()[0] for row in rows] == list(DECODER_NAMES)
+    assert all(row.endswith("  annotated boxes") for row in rows)
+    assert sorted(folder.name for folder in out.iterdir()) == sorted(DECODER_NAMES)
+    for row in rows:
+        metrics = json.loads((out / row.split()[0] / "metrics.json").read_text())
+        assert metrics["decoder"] == row.split()[0]
+        assert f"{metrics['EPE']:.2f}" == row.split()[3]
+        alone = evaluate(annotations, checkpoint, "--decoder", metrics["decoder"], "--metric", "pck")[1]
+        assert next(line for line in alone.splitlines() if line.startswith("all ")).split()[1:4] == row.split()[1:4]
+
+
+def test_validation_people_of_a_data_set(
+    evaluate: Run, coco_folder: Path, annotations: Path, checkpoint: Path, tmp_path: Path, capfd: Any
+) -> None:
+    shutil.copytree(coco_folder, tmp_path / "data")
+    (tmp_path / "data" / "annotations" / "person_keypoints_train.json").write_text("nobody reads this")
+    expected = evaluate(annotations, checkpoint)[1]
+    options = ["--checkpoint", str(checkpoint), "--device", "cpu"]
+    assert main(["evaluate", "--data", str(tmp_path / "data"), *options]) == 0
+    assert capfd.readouterr().out == expected
+    assert main(["evaluate", "--data", str(tmp_path / "data"), "--images", str(tmp_path), *options]) == 2
+    assert "--images: expected --annotations to go with it" in capfd.readouterr().err
+    description = tmp_path / "own.toml"
+    description.write_text('name = "coco"\n[train]\nannotations = "a.json"\nimages = "."\n')
+    assert main(["evaluate", "--data", str(description), *options]) == 2
+    assert "own.toml: expected a part to validate with ([val]), got train" in capfd.readouterr().err
+
+
+def test_torchrun_prints_what_one_process_prints(
+    evaluate: Run, annotations: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    options = ["--batch-size", "2", "--flip-test", "--decoder", "dark", "--device", "cpu"]
+    _, alone, _ = evaluate(annotations, checkpoint, *options, "--out", tmp_path / "one")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["-m", "litehrnet_cuda", "evaluate", "--annotations", str(annotations), "--checkpoint", str(checkpoint)]
+    done = subprocess.run(
+        [*command, *options, "--out", str(tmp_path / "two")], capture_output=True, text=True, check=False, env=LOOPBACK
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == alone.replace(str(tmp_path / "one"), str(tmp_path / "two"))
+    one, two = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two"))
+    assert two == one | {"processes": 2}
+    results = [(tmp_path / name / "results_annotated_boxes.json").read_bytes() for name in ("one", "two")]
+    assert results[0] == results[1]
+
+
+def test_mpii_is_measured_by_heads(evaluate: Run, shared: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    metadata = CheckpointMetadata("naive_litehrnet_18", "pose", 16, MPII, (64, 64))
+    weights = save_checkpoint(create_model(metadata.variant, num_outputs=16), tmp_path / "w.safetensors", metadata)
+    people = json.loads((shared / "data" / "mpii" / "test_mpii.json").read_text())
+    for person in people:
+        person["head_size"] = 30.0
+    file = tmp_path / "mpii_val.json"
+    file.write_text(json.dumps(people))
+    status, output, errors = evaluate(file, weights, "--images", shared / "data" / "mpii")
+    assert (status, errors) == (0, [])
+    _, head, total, *rows = output.splitlines()
+    assert head.split() == ["PCKh@0.5", "PCKh@0.1", "in"]
+    assert total.split()[0] == "all"
+    assert [row.split()[0] for row in rows] == [*GROUPS, *MPII.names]
+    assert all(row.endswith("  annotated boxes") for row in (total, *rows))
 
 
 def test_size_of_nobody_is_said_in_words(evaluate: Run, annotations: Path, checkpoint: Path, tmp_path: Path) -> None:
@@ -89,11 +208,11 @@ def test_size_of_nobody_is_said_in_words(evaluate: Run, annotations: Path, check
     file.write_text(json.dumps(content))
     status, output, _ = evaluate(file, checkpoint, "--images", annotations.parent.parent / "val")
     assert status == 0
-    assert "AP (M)   none annotated" in output
+    assert "AP (M)       none  annotated boxes" in output
 
 
-@pytest.mark.parametrize("place", ["val", "images/val", "annotations", "elsewhere"])
-def test_images_are_found_where_coco_keeps_them(
+@pytest.mark.parametrize("place", ["val", "images/val", "images", "annotations", "elsewhere"])
+def test_images_are_found_where_they_are_kept(
     evaluate: Run, coco_folder: Path, annotations: Path, checkpoint: Path, place: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "annotations" / annotations.name
@@ -121,7 +240,7 @@ def one_sentence(outcome: tuple[int, str, list[str]], message: str) -> None:
     [
         ("", "not valid JSON"),
         ("{", "not valid JSON"),
-        ("[]", "expected an object with images and annotations, got a list"),
+        ("[]", "expected annotations with 17 joints as the network has outputs, got 16 (mpii)"),
         ({}, "the list is missing"),
         ({"images": [], "annotations": [], "categories": [{"id": 1}]}, "expected at least one box to look for people"),
         (
@@ -161,9 +280,8 @@ def test_unusable_options(evaluate: Run, annotations: Path, checkpoint: Path, tm
 
 
 def test_joints_of_another_kind(evaluate: Run, shared: Path, checkpoint: Path) -> None:
-    one_sentence(
-        evaluate(shared / "data" / "mpii" / "test_mpii.json", checkpoint), "test_mpii.json: expected an object"
-    )
+    file = shared / "data" / "mpii" / "test_mpii.json"
+    one_sentence(evaluate(file, checkpoint), "expected annotations with 17 joints as the network has outputs, got 16")
 
 
 def test_a_broken_image(evaluate: Run, coco_folder: Path, annotations: Path, checkpoint: Path, tmp_path: Path) -> None:
@@ -174,6 +292,30 @@ def test_a_broken_image(evaluate: Run, coco_folder: Path, annotations: Path, che
         evaluate(annotations, checkpoint, *options), "000000000003.jpg: expected an image that OpenCV can decode"
     )
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_the_command_knows_all_metrics() -> None:
+    assert METRIC_NAMES == METRICS
+
+
+def test_every_process_of_a_machine_has_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert device_of_process(1) is None or torch.cuda.is_available()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [device_of_process(number) for number in range(3)] == ["cuda:0", "cuda:1", "cuda:0"]
+
+
+def test_detections_need_average_precision(
+    evaluate: Run, annotations: Path, checkpoint: Path, shared: Path, tmp_path: Path
+) -> None:
+    boxes = tmp_path / "boxes.json"
+    boxes.write_text(json.dumps([{"image_id": 1, "category_id": 1, "bbox": [1, 2, 30, 40], "score": 0.5}]))
+    options = ("--detections", boxes)
+    one_sentence(
+        evaluate(annotations, checkpoint, *options, "--metric", "pck"), "expected annotated boxes for the metric"
+    )
+    mpii = shared / "data" / "mpii" / "test_mpii.json"
+    one_sentence(evaluate(mpii, checkpoint, *options), "--detections: expected annotations in COCO's format beside it")
 
 
 def test_negative_workers(

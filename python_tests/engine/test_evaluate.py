@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 import emulated_ops
+import gathering_cases
 import numpy as np
 import pytest
 import torch
+from processes import run_together
 from torch import Tensor
 
 from litehrnet_cuda.backends import use_backend
+from litehrnet_cuda.codecs.heatmap import DECODERS
 from litehrnet_cuda.data.coco import CocoKeypoints, PersonBox
 from litehrnet_cuda.data.pose_dataset import NO_AUGMENTATION, PoseDataset
-from litehrnet_cuda.engine.evaluate import evaluate
+from litehrnet_cuda.engine.evaluate import evaluate, evaluate_decoders, natural_metric
 from litehrnet_cuda.errors import InputError
+from litehrnet_cuda.keypoints import COCO, MPII
 from litehrnet_cuda.models.litehrnet import LiteHRNet, PoseNetwork, Variant
 from litehrnet_cuda.models.registry import create_model
 from litehrnet_cuda.predictors import PoseEstimator
@@ -29,14 +35,14 @@ class KnowsTheTruth(PoseNetwork):
     """Answers each batch with the next target heat maps of the annotated people."""
 
     def __init__(self, people: CocoKeypoints) -> None:
-        super().__init__(LiteHRNet(Variant("oracle", (1,), (8, 16))), 17)
+        super().__init__(LiteHRNet(Variant("oracle", (1,), (8, 16))), len(people.keypoint_set))
         targets = PoseDataset(people, SIZE, sigma=1.0, augmentation=NO_AUGMENTATION)
         self.maps = torch.stack([targets[index]["heatmaps"] for index in range(len(targets))])
         self.images = torch.stack([targets[index]["image"] for index in range(len(targets))])
         self.given: list[Tensor] = []
 
     def forward(self, x: Tensor) -> Tensor:
-        start = sum(map(len, self.given))
+        start = sum(map(len, self.given)) % len(self.maps)
         self.given.append(x)
         return self.maps[start : start + len(x)]
 
@@ -49,6 +55,7 @@ def oracle(people: CocoKeypoints) -> KnowsTheTruth:
 def test_the_truth_has_an_average_precision_of_one(people: CocoKeypoints, oracle: KnowsTheTruth) -> None:
     evaluation = evaluate(PoseEstimator(oracle, input_size=SIZE, batch_size=3), people, progress=False)
     assert evaluation.metrics["AP .5"] == pytest.approx(1)
+    assert (evaluation.metric, evaluation.score_name, evaluation.score) == ("coco", "AP", evaluation.metrics["AP"])
     assert len(evaluation.poses) == len(people.people)
     assert {len(batch) for batch in oracle.given[:-1]} == {3}
     # What the network sees is what it sees in training, without augmentation.
@@ -76,6 +83,8 @@ def test_boxes_of_a_detector_in_any_order(people: CocoKeypoints, checkpoint: Pat
     forwards, backwards = (evaluate(estimator, people, order, progress=False) for order in (boxes, boxes[::-1]))
     assert forwards.metrics == backwards.metrics
     assert {pose.box_score for pose in forwards.poses} == {0.5}
+    assert (forwards.boxes, evaluate(estimator, people, progress=False).boxes) == ("detected", "annotated")
+    assert {pose.annotation_id for pose in forwards.poses} == {None}
     image_ids = [pose.image_id for pose in backwards.poses]
     assert image_ids == sorted(image_ids)  # so that every image is read once
 
@@ -84,6 +93,28 @@ def test_workers_give_the_same(people: CocoKeypoints, checkpoint: Path) -> None:
     estimator = PoseEstimator(checkpoint=checkpoint)
     results = [evaluate(estimator, people, workers=workers, progress=False).results for workers in (0, 1)]
     assert results[0] == results[1]
+
+
+def test_two_processes_give_what_one_gives(people: CocoKeypoints, checkpoint: Path, tmp_path: Path) -> None:
+    assert len(people.people) > 4  # so that both have several batches
+    expected = gathering_cases.evaluate_files(people.annotation_file, people.image_dir, checkpoint, together=False)
+    for entry in people.images.values():
+        (tmp_path / entry.path.name).write_bytes(entry.path.read_bytes())
+    broken = tmp_path / people.images[people.people[-1].image_id].path.name
+    broken.write_bytes(b"broken")
+    left = tmp_path / "left"
+    left.mkdir()
+    arguments = (people.annotation_file, people.image_dir, tmp_path, checkpoint)
+    outcomes = run_together(left, gathering_cases.evaluate_in_several_ways, *arguments)
+    for evaluation, _, said in outcomes:
+        assert evaluation.metrics == expected.metrics
+        assert evaluation.results == expected.results
+        for pose, alone in zip(evaluation.poses, expected.poses, strict=True):
+            np.testing.assert_array_equal(pose.keypoints, alone.keypoints)
+            np.testing.assert_array_equal(pose.joint_scores, alone.joint_scores)
+        # One of them reads the image, and neither waits for ever.
+        assert f"{broken.name}: expected an image that OpenCV can decode" in said
+    assert [alone for _, alone, _ in outcomes] == [expected.score, None]
 
 
 def test_a_person_may_be_any_category(people: CocoKeypoints, oracle: KnowsTheTruth, tmp_path: Path) -> None:
@@ -105,6 +136,120 @@ def test_progress_is_shown_on_terminals_only(
     evaluate(PoseEstimator(checkpoint=checkpoint), people)
     printed = capfd.readouterr()
     assert printed.out + printed.err == ""
+
+
+# ------------------------------------------------------------------------------------------------------- other metrics
+
+
+@pytest.fixture
+def heads(people: CocoKeypoints) -> CocoKeypoints:
+    """People with the joints of MPII and heads of 10, 11, 12, ... pixels."""
+    annotated = copy.copy(people)
+    annotated.keypoint_set = MPII
+    annotated.people = [
+        replace(person, keypoints=person.keypoints[:16], visible=person.visible[:16], head_size=10.0 + index)
+        for index, person in enumerate(people.people)
+    ]
+    return annotated
+
+
+class Recites(PoseEstimator):
+    """Answers with given key points, crop by crop."""
+
+    def __init__(self, keypoints: np.ndarray) -> None:
+        super().__init__(create_model("naive_litehrnet_18", num_outputs=16), input_size=SIZE, batch_size=7)
+        self.rest = keypoints.astype(np.float32)
+
+    def predict_crops_with(self, decoders: Any, crops: Tensor, centers: Any, scales: Any) -> Any:
+        now, self.rest = np.split(self.rest, [len(crops)])
+        return [(now, np.ones(now.shape[:2], np.float32)) for _ in decoders]
+
+
+def test_heads_are_measured_in_pckh_as_mmpose_does(golden: Path, heads: CocoKeypoints) -> None:
+    """The stored people stand in boxes of drawn ones; what is compared is the way from boxes to figures."""
+    stored = json.loads((golden / "pipeline" / "mpii_pckh.json").read_text())
+    truth = np.array(stored["gt_keypoints_1_based"], np.float32) - 1
+    boxes = [heads.people[index % len(heads.people)] for index in range(len(truth))]
+    heads.people = [
+        replace(
+            box,
+            annotation_id=1000 + 7 * index,
+            keypoints=truth[index],
+            visible=np.array(stored["visible"][index], np.float32),
+            head_size=stored["head_size"][index],
+        )
+        for index, box in enumerate(boxes)
+    ]
+    estimator = Recites(np.array(stored["predictions_0_based"]))
+    evaluation = evaluate(estimator, heads, progress=False)
+    assert (evaluation.metric, evaluation.boxes, evaluation.score_name) == ("pckh", "annotated", "PCKh@0.5")
+    expected = stored["stats"]
+    # Predictions pass through float32: to 6e-5 of a pixel at a thousand pixels. None is that close to a threshold.
+    assert 100 * evaluation.score == pytest.approx(expected["PCK"], abs=1e-9)
+    assert 100 * evaluation.metrics["PCKh@0.1"] == pytest.approx(expected["PCK@0.1"], abs=1e-6)  # mmpose: float32
+    for group in ("Head", "Shoulder", "Elbow", "Wrist", "Hip", "Knee", "Ankle"):
+        value = evaluation.metrics[f"PCKh@0.5 {group.lower()}"]
+        assert 100 * value == pytest.approx(expected[f"{group} PCK"], abs=1e-9), group
+    assert len(evaluation.results) == len(truth)  # nobody is suppressed
+    assert [pose.annotation_id for pose in evaluation.poses] == [person.annotation_id for person in heads.people]
+
+
+def test_pck_on_request(people: CocoKeypoints, oracle: KnowsTheTruth) -> None:
+    estimator = PoseEstimator(oracle, input_size=SIZE)
+    evaluation = evaluate(estimator, people, metric="pck", pck_threshold=0.1, progress=False)
+    assert (evaluation.metric, evaluation.score_name) == ("pck", "PCK@0.1")
+    misses: dict[str, list[bool]] = {name: [] for name in COCO.names}
+    distances = []
+    for pose, person in zip(evaluation.poses, people.people, strict=True):
+        longer = max(person.box[2] - person.box[0], person.box[3] - person.box[1])
+        for joint, name in enumerate(COCO.names):
+            if person.visible[joint]:
+                distances.append(np.hypot(*(pose.keypoints[joint] - person.keypoints[joint])))
+                misses[name].append(distances[-1] < 0.1 * longer)
+    assert evaluation.metrics["EPE"] == pytest.approx(np.mean(distances))
+    for name, hits in misses.items():
+        assert evaluation.metrics[f"PCK@0.1 {name}"] == pytest.approx(np.mean(hits) if hits else -1)
+    assert evaluation.score > 0.9
+    assert len(evaluation.results) == len(people.people)
+
+
+def test_the_metric_follows_the_data(people: CocoKeypoints, heads: CocoKeypoints) -> None:
+    assert natural_metric(people) == "coco"
+    assert natural_metric(heads) == "pckh"
+    heads.people = [*heads.people[:-1], replace(heads.people[-1], head_size=None)]
+    assert natural_metric(heads) == "coco"
+    heads.people = []
+    assert natural_metric(heads) == "coco"
+
+
+def test_metrics_that_cannot_be_had_are_said(people: CocoKeypoints, heads: CocoKeypoints, checkpoint: Path) -> None:
+    estimator = PoseEstimator(checkpoint=checkpoint)
+    detected = [PersonBox(person.image_id, person.box, 0.5, None) for person in people.people]
+    with pytest.raises(
+        InputError, match="boxes: expected annotated boxes for the metric pck, which compares person by"
+    ):
+        evaluate(estimator, people, detected, metric="pck")
+    with pytest.raises(InputError, match="expected the 16 joints of MPII for PCKh, got 17"):
+        evaluate(estimator, people, metric="pckh")
+    heads.people = [replace(person, head_size=None) for person in heads.people]
+    with pytest.raises(InputError, match="expected the size of everybody's head for PCKh, got none for annotation"):
+        evaluate(Recites(np.empty((0, 16, 2))), heads, metric="pckh")
+    with pytest.raises(InputError, match="metric: expected one of coco, pckh, pck, got 'ap'"):
+        evaluate(estimator, people, metric="ap")  # type: ignore[arg-type]
+
+
+# ------------------------------------------------------------------------------------------------------ every decoder
+
+
+def test_decoders_share_the_network(people: CocoKeypoints, oracle: KnowsTheTruth) -> None:
+    found = evaluate_decoders(PoseEstimator(oracle, input_size=SIZE), people, None, DECODERS, progress=False)
+    assert list(found) == list(DECODERS)
+    assert len(oracle.given) == 2  # the crops of udp are others
+    for decoder, evaluation in found.items():
+        oracle.given.clear()
+        alone = evaluate(PoseEstimator(oracle, input_size=SIZE, decoder=decoder), people, progress=False)
+        assert evaluation.metrics == alone.metrics
+        assert evaluation.results == alone.results
 
 
 # --------------------------------------------------------------------------------------------------- with real weights
@@ -146,7 +291,7 @@ def test_real_weights_as_a_plan(shared: Path) -> None:
 def test_joints_that_differ_are_said(people: CocoKeypoints) -> None:
     estimator = PoseEstimator(create_model("naive_litehrnet_18", num_outputs=16))
     with pytest.raises(
-        InputError, match="evaluate: expected annotations with 16 joints as the network has outputs, got 17"
+        InputError, match=r"json: expected annotations with 16 joints as the network has outputs, got 17 \(coco\)"
     ):
         evaluate(estimator, people)
 

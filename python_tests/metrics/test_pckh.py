@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from litehrnet_cuda.errors import InputError
-from litehrnet_cuda.metrics.pckh import head_sizes, pckh
+from litehrnet_cuda.keypoints import MPII
+from litehrnet_cuda.metrics.pckh import GROUPS, head_sizes, pckh
 
 
 @pytest.fixture
@@ -22,20 +23,41 @@ def arguments(golden):
 def test_equals_mmpose(arguments):
     arrays, expected = arguments
     result = pckh(**arrays)
-    assert list(result) == list(expected)
-    for name, value in expected.items():
+    ours = {"PCK": "PCKh@0.5", "PCK@0.1": "PCKh@0.1"}
+    for name, value in expected.items():  # in percent
+        figure = result[ours.get(name, f"PCKh@0.5 {name.split()[0].lower()}")]
         # mmpose sums PCK@0.1 in float32: a relative error of 6e-8 in each of 14 terms, of 100 at most
-        assert result[name] == pytest.approx(value, abs=1e-6 if name == "PCK@0.1" else 1e-10), name
+        assert 100 * figure == pytest.approx(value, abs=1e-6 if name == "PCK@0.1" else 1e-10), name
+    assert list(result)[:2] == ["PCKh@0.5", "PCKh@0.1"]
 
 
-def test_joints_that_nobody_annotated_are_nan(arguments):
+def test_of_each_joint_and_group_at_both_thresholds(arguments):
+    arrays, _ = arguments
+    result = pckh(**arrays)
+    assert len(result) == 2 * (1 + len(GROUPS) + len(MPII))
+    for threshold in (0.5, 0.1):
+        hits = {name: [] for name in MPII.names}
+        for person in range(30):
+            for joint, name in enumerate(MPII.names):
+                if arrays["visible"][person][joint]:
+                    miss = np.subtract(arrays["predictions"][person][joint], arrays["truth"][person][joint])
+                    hits[name].append(np.hypot(*miss) <= threshold * arrays["sizes"][person])
+        for name, of_joint in hits.items():
+            assert result[f"PCKh@{threshold} {name}"] == pytest.approx(np.mean(of_joint)), name
+        for group, names in GROUPS.items():
+            assert result[f"PCKh@{threshold} {group}"] == pytest.approx(np.mean([np.mean(hits[n]) for n in names]))
+        counted = [hit for name, of_joint in hits.items() if name not in ("pelvis", "thorax") for hit in of_joint]
+        assert result[f"PCKh@{threshold}"] == pytest.approx(np.mean(counted))
+
+
+def test_joints_that_nobody_annotated_are_minus_one(arguments):
     arrays, _ = arguments
     visible = np.array(arrays["visible"])
     visible[:, 9] = 0  # the top of the head
     result = pckh(**(arrays | {"visible": visible}))
-    assert np.isnan(result["Head PCK"])
-    assert np.isfinite(result["PCK"])
-    assert np.isnan(pckh(**(arrays | {"visible": 0 * visible}))["PCK"])
+    assert result["PCKh@0.5 head"] == result["PCKh@0.1 head_top"] == -1
+    assert 0 < result["PCKh@0.5"] < 1
+    assert set(pckh(**(arrays | {"visible": 0 * visible})).values()) == {-1}
 
 
 def test_head_size_is_six_tenths_of_the_diagonal():

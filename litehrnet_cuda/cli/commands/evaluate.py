@@ -1,65 +1,157 @@
-"""`litehrnet evaluate`: average precision on annotated people."""
+"""`litehrnet evaluate`: accuracy on annotated people."""
 
 from __future__ import annotations
 
 import argparse
-import json
+import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from litehrnet_cuda.cli.arguments import add_estimator_arguments, create_estimator, whole_number
 
+if TYPE_CHECKING:
+    from litehrnet_cuda.data.annotations import PersonBox, PoseAnnotations
+    from litehrnet_cuda.predictors import PoseEstimator
+
+# The values of litehrnet_cuda.engine.evaluate.Metric, which cannot be imported without torch; a test compares them.
+METRIC_NAMES = ("coco", "pckh", "pck")
+EVERY_DECODER = "all"
+
 EPILOG = """\
 Without --detections people are looked for in their annotated boxes, which gives an AP that is one to two
-points higher than with a detector's boxes: compare like with like.
+points higher than with a detector's boxes: compare like with like. Every line and file says which it was.
+Several processes: torchrun --nproc-per-node N -m litehrnet_cuda evaluate ...
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
-    parser.add_argument("--annotations", required=True, metavar="FILE", help="COCO key-point annotations")
-    parser.add_argument("--images", metavar="DIR", help="folder of the images (default: as in COCO, or beside FILE)")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--annotations", metavar="FILE", help="JSON of COCO key points or MPII")
+    source.add_argument("--data", metavar="PATH", help="data set, a folder or a TOML file: its validation people")
+    parser.add_argument("--images", metavar="DIR", help="folder of the images (default: where COCO and MPII have it)")
     parser.add_argument("--detections", metavar="FILE", help="boxes of a person detector, in COCO's results format")
-    parser.add_argument("--out", metavar="DIR", help="folder for metrics.json and results.json")
+    parser.add_argument(
+        "--metric",
+        choices=METRIC_NAMES,
+        help="coco: AP, AR; pckh: by head sizes; pck: PCK, AUC, EPE (default: as the data have it)",
+    )
+    parser.add_argument("--out", metavar="DIR", help="folder for figures, poses and pictures")
     parser.add_argument(
         "--workers", type=whole_number, default=0, metavar="N", help="processes that read images (default: 0)"
     )
-    add_estimator_arguments(parser)
+    add_estimator_arguments(parser, more_decoders=(EVERY_DECODER,))
 
 
 def run(args: argparse.Namespace) -> int:
-    from litehrnet_cuda.data.coco import CocoKeypoints
-    from litehrnet_cuda.engine.evaluate import evaluate
-    from litehrnet_cuda.files import output_folder, written_whole
+    from litehrnet_cuda.engine.gathering import joined_processes
 
+    if args.device is None and "LOCAL_RANK" in os.environ:
+        args.device = device_of_process(int(os.environ["LOCAL_RANK"]))
+    with joined_processes():
+        return _evaluate(args)
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    from litehrnet_cuda.cli.accuracy import accuracy_lines, decoder_lines
+    from litehrnet_cuda.codecs.heatmap import DECODERS
+    from litehrnet_cuda.engine.evaluate import evaluate_decoders
+    from litehrnet_cuda.engine.gathering import rank
+    from litehrnet_cuda.engine.report import write_report
+    from litehrnet_cuda.files import output_folder
+
+    every_decoder = args.decoder == EVERY_DECODER
+    if every_decoder:
+        args.decoder = DECODERS[0]
     estimator = create_estimator(args)
-    annotation_file = Path(args.annotations)
-    annotations = CocoKeypoints(annotation_file, _image_folder(args, annotation_file), estimator.keypoint_set)
-    boxes = annotations.detections(args.detections) if args.detections else None
-    out = output_folder(args.out) if args.out else None
-    evaluation = evaluate(estimator, annotations, boxes, workers=args.workers)
-    box_kind = "detected" if args.detections else "annotated"
-    count = len(annotations.people if boxes is None else boxes)
-    print(
-        f"{estimator.model.variant.name}, input {estimator.input_size[0]}x{estimator.input_size[1]}, "
-        f"{estimator.decoder} decoder, flip test {'on' if estimator.flip_test else 'off'}, {count} {box_kind} boxes"
+    decoders = DECODERS if every_decoder else (estimator.decoder,)
+    annotations = _read_annotations(args, estimator)
+    detected = _read_detections(args, annotations)
+    out = output_folder(args.out) if args.out and rank() == 0 else None
+    evaluations = evaluate_decoders(
+        estimator, annotations, detected, decoders, metric=args.metric, workers=args.workers, together=True
     )
-    for name, value in evaluation.metrics.items():
-        print(f"{name:8} {value:.4f}" if value >= 0 else f"{name:8} none annotated")
+    if rank() > 0:
+        return 0
+    boxes = f"boxes detected by {Path(args.detections).name}" if args.detections else "annotated boxes"
+    count = len(annotations.people if detected is None else detected)
+    setting = [
+        estimator.model.variant.name,
+        f"input {estimator.input_size[0]}x{estimator.input_size[1]}",
+        "every decoder" if every_decoder else f"{decoders[0]} decoder",
+        f"flip test {'on' if estimator.flip_test else 'off'}",
+        f"{count} {boxes}",
+    ]
+    print(", ".join(setting))
+    if every_decoder:
+        print("\n".join(decoder_lines(evaluations, boxes)))
+    else:
+        print("\n".join(accuracy_lines(evaluations[decoders[0]], boxes)))
     if out is not None:
-        with written_whole(out / "results.json") as draft:
-            draft.write_text(json.dumps(evaluation.results) + "\n")
-        with written_whole(out / "metrics.json") as draft:
-            draft.write_text(json.dumps({"boxes": box_kind, **evaluation.metrics}, indent=1) + "\n")
+        details = _details(args, estimator, annotations, count)
+        for decoder, evaluation in evaluations.items():
+            folder = out / decoder if every_decoder else out
+            write_report(folder, evaluation, annotations, details | {"decoder": decoder})
+        print(f"figures, poses and pictures are in {out}, {boxes}")
     return 0
 
 
-def _image_folder(args: argparse.Namespace, annotation_file: Path) -> Path:
-    """The given folder, or where COCO keeps the images: in one named after the split, or beside the file."""
-    if args.images:
-        return Path(args.images)
-    root, split = annotation_file.parent.parent, annotation_file.stem.rpartition("_")[2]
-    if annotation_file.parent.name == "annotations":
-        for folder in (root / split, root / "images" / split):
-            if folder.is_dir():
-                return folder
-    return annotation_file.parent
+def _read_annotations(args: argparse.Namespace, estimator: PoseEstimator) -> PoseAnnotations:
+    from litehrnet_cuda.data.datasets import Split, image_folder, is_mpii_file, locate_splits
+    from litehrnet_cuda.errors import InputError
+
+    if args.data:
+        if args.images:
+            raise InputError("--images: expected --annotations to go with it, got --data, which knows its images")
+        splits = locate_splits(args.data)
+        if "val" not in splits:
+            raise InputError(f"{args.data}: expected a part to validate with ([val]), got {', '.join(splits)}")
+        return splits["val"].read()
+    file = Path(args.annotations)
+    images = Path(args.images) if args.images else image_folder(file)
+    return Split(file, images, None if is_mpii_file(file) else estimator.keypoint_set).read()
+
+
+def _read_detections(args: argparse.Namespace, annotations: PoseAnnotations) -> list[PersonBox] | None:
+    from litehrnet_cuda.data.coco import CocoKeypoints
+    from litehrnet_cuda.errors import InputError
+
+    if not args.detections:
+        return None
+    if not isinstance(annotations, CocoKeypoints):
+        raise InputError(f"--detections: expected annotations in COCO's format beside it, got {annotations!r}")
+    return annotations.detections(args.detections)
+
+
+def device_of_process(number: int) -> str | None:
+    """A GPU of its own for each process of a machine, where there are any."""
+    import torch
+
+    return f"cuda:{number % torch.cuda.device_count()}" if torch.cuda.is_available() else None
+
+
+def _details(
+    args: argparse.Namespace, estimator: PoseEstimator, annotations: PoseAnnotations, box_count: int
+) -> dict[str, Any]:
+    import hashlib
+
+    import torch
+
+    from litehrnet_cuda import __version__
+    from litehrnet_cuda.engine.gathering import world_size
+    from litehrnet_cuda.models.checkpoints import resolve_checkpoint
+
+    return {
+        "box_count": box_count,
+        "detections": args.detections,
+        "annotations": str(annotations.annotation_file),
+        "people": len(annotations.people),
+        "model": estimator.model.variant.name,
+        "checkpoint": args.checkpoint,
+        "checkpoint_sha256": hashlib.sha256(resolve_checkpoint(args.checkpoint).read_bytes()).hexdigest(),
+        "input_size": list(estimator.input_size),
+        "flip_test": estimator.flip_test,
+        "processes": world_size(),
+        "torch": torch.__version__,
+        "litehrnet_cuda": __version__,
+    }

@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from litehrnet_cuda.data.datasets import find_coco_splits, generate_splits
+    from litehrnet_cuda.data.datasets import find_splits, generate_splits
     from litehrnet_cuda.engine.run import Recipe, run_training
     from litehrnet_cuda.engine.train import TrainConfig
     from litehrnet_cuda.files import output_folder
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     )
     device = choose_device(args.device)
     if args.data:
-        people = find_coco_splits(args.data)
+        people = find_splits(args.data)
         out = output_folder(args.out)
     else:
         out = output_folder(args.out)

@@ -1,0 +1,41 @@
+"""What docs/accuracy.md says that this project has measured."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from litehrnet_cuda.codecs.heatmap import DECODERS
+from litehrnet_cuda.data.coco import CocoKeypoints
+from litehrnet_cuda.engine.evaluate import evaluate_decoders
+from litehrnet_cuda.predictors import PoseEstimator
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "accuracy.md"
+SETTINGS = [("annotated", False), ("annotated", True), ("detected", False), ("detected", True)]  # columns of the table
+
+
+def written() -> dict[str, list[float]]:
+    rows = re.findall(r"^\| `(\w+)` \|(.*)\|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    return {decoder: [float(cell) for cell in cells.split("|")] for decoder, cells in rows}
+
+
+def test_every_decoder_has_a_row_and_every_setting_a_column() -> None:
+    assert list(written()) == list(DECODERS)
+    assert {len(row) for row in written().values()} == {len(SETTINGS)}
+
+
+@pytest.mark.parametrize("column", range(len(SETTINGS)), ids=str)
+def test_figures_are_what_is_measured(shared: Path, column: int) -> None:
+    """Half a point, less than one joint decision of one of the twelve people (1/120) is worth."""
+    boxes, flip_test = SETTINGS[column]
+    folder = shared / "data" / "coco"
+    people = CocoKeypoints(folder / "test_coco.json", folder)
+    weights = shared / "weights" / "tinypose_256x192.safetensors"
+    estimator = PoseEstimator(checkpoint=weights, flip_test=flip_test)
+    looked_in = people.detections(folder / "test_coco_det_AP_H_56.json") if boxes == "detected" else None
+    found = evaluate_decoders(estimator, people, looked_in, DECODERS, progress=False)
+    for decoder, evaluation in found.items():
+        assert 100 * evaluation.score == pytest.approx(written()[decoder][column], abs=0.5), decoder
+        assert evaluation.boxes == boxes
