@@ -27,6 +27,13 @@ class Scratch {
     return memory_.get();
   }
 
+  // Gives back what is larger than that.
+  void keep_at_most(std::size_t bytes) {
+    if (bytes_ <= bytes) return;
+    bytes_ = 0;
+    memory_.reset();
+  }
+
  private:
   static constexpr std::size_t kPage = 4096;
   struct Free {

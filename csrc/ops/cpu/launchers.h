@@ -27,7 +27,8 @@ template <class Params>
 Done run_on_cpu(const Params& params, DType dtype) {
   const int threads = pool_threads();
   TorchPool pool;
-  cpu::run(params, dtype, {&pool, threads, kept_scratch(cpu::scratch_bytes(params, dtype, threads))});
+  const KeptScratch scratch(cpu::scratch_bytes(params, dtype, threads), threads);
+  cpu::run(params, dtype, {&pool, threads, scratch.memory()});
   return {};
 }
 

@@ -1,15 +1,11 @@
 // Adapter of _run_plan and _run_plan_steps on the CPU: threads and memory. `persistent` is a matter of GPUs, and nothing
 // here.
 #include "cpu/plan_program.h"
-#include "cpu/scratch.h"
 #include "ops/cpu/torch_pool.h"
 #include "ops/plan_arguments.h"
 
 namespace litehrnet {
 namespace {
-
-// Arenas and scratch memory, kept for the next call of the same thread. So threads do not get into one another's way.
-thread_local cpu::Scratch kept;
 
 void check_steps(const char* op, bool is_done, const PlanSteps& steps) {
   STD_TORCH_CHECK(is_done, op, ": step ", steps.failed, " could not be started: invalid argument");
@@ -36,8 +32,8 @@ Tensors run_plan(Tensor images, Tensor constants, Tensor program, int64_t arena_
   cpu::PlanScratch scratch{};
   check_steps(kOp, cpu::plan_scratch(code, batch, dtype, threads, steps, &scratch), steps);
   TorchPool pool;
-  cpu::run_images(code, batch, dtype, scratch,
-                  {&pool, threads, kept.at_least(cpu::scratch_bytes(scratch, batch, threads))});
+  const KeptScratch memory(cpu::scratch_bytes(scratch, batch, threads), threads);  // arenas too
+  cpu::run_images(code, batch, dtype, scratch, {&pool, threads, memory.memory()});
   return outputs;
 }
 
@@ -55,7 +51,8 @@ void run_plan_steps(Tensor images, Tensor constants, Tensor program, Tensor aren
   const std::size_t bytes = cpu::steps_scratch_bytes(code, memory, dtype, threads, steps);
   check_steps(kOp, bytes != 0, steps);
   TorchPool pool;
-  cpu::run_steps(code, memory, dtype, steps, {&pool, threads, kept.at_least(bytes)});
+  const KeptScratch scratch(bytes, threads);
+  cpu::run_steps(code, memory, dtype, steps, {&pool, threads, scratch.memory()});
 }
 
 }  // namespace

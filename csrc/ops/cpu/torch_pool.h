@@ -19,7 +19,19 @@ class LITEHRNET_HIDDEN TorchPool final : public cpu::Pool {
 // stayed behind.
 int pool_threads();
 
-// Scratch memory of the calling thread, which lasts until it asks again.
-void* kept_scratch(std::size_t bytes);
+// Scratch memory of the calling thread, for one call at a time. It is kept for the next one, unless it is so much that
+// images must have been unusually large: more than 32 MB for each thread of the pool.
+class KeptScratch {
+ public:
+  KeptScratch(std::size_t bytes, int threads);
+  ~KeptScratch();
+  KeptScratch(const KeptScratch&) = delete;
+  KeptScratch& operator=(const KeptScratch&) = delete;
+  void* memory() const { return memory_; }
+
+ private:
+  std::size_t most_;
+  void* memory_;
+};
 
 }  // namespace litehrnet
