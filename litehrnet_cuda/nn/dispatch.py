@@ -11,6 +11,7 @@ from itertools import chain
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.module import _has_any_global_hook
 
@@ -34,7 +35,7 @@ def has_kernels_for(module: nn.Module, x: Sequence[Tensor], weight: Tensor) -> b
         x: its input, branch by branch.
         weight: of its first convolution, whose rows are the hidden values.
     """
-    if not 1 <= len(x) <= MAX_BRANCHES or any(s.dim() != 4 or s.numel() == 0 for s in x):
+    if is_transformed() or not 1 <= len(x) <= MAX_BRANCHES or any(s.dim() != 4 or s.numel() == 0 for s in x):
         return False
     too_large = (
         max(s.shape[-1] for s in x) > MAX_WIDTH or sum(s.shape[1] for s in x) > MAX_CHANNELS or len(weight) > MAX_HIDDEN
@@ -46,7 +47,7 @@ def has_kernels_for(module: nn.Module, x: Sequence[Tensor], weight: Tensor) -> b
 
 
 # What kernels replace. Norms are looked at by NormGroup; parts with parts of their own are looked at through these.
-_LAYERS = (nn.ReLU, nn.Sigmoid, nn.AdaptiveAvgPool2d, nn.Identity, _BatchNorm)
+_LAYERS = (nn.Conv2d, nn.ReLU, nn.Sigmoid, nn.AdaptiveAvgPool2d, nn.Identity)
 
 
 def has_plain_parts(module: nn.Module) -> bool:
@@ -60,12 +61,23 @@ def has_plain_parts(module: nn.Module) -> bool:
             return False
         if "forward" in vars(part):
             return False
-        if isinstance(part, nn.Conv2d):
-            if type(part).forward is not nn.Conv2d.forward:
-                return False
-        elif not part._modules and not isinstance(part, _LAYERS):
+        if part._modules or isinstance(part, _BatchNorm):
+            continue
+        if not any(isinstance(part, layer) and type(part).forward is layer.forward for layer in _LAYERS):
             return False
     return True
+
+
+def is_transformed() -> bool:
+    """Whether something else than autograd looks on, which knows nothing of our ops: it shall see plain PyTorch.
+
+    That are exports and traces, whose results run elsewhere, forward-mode gradients, and ``torch.func``.
+    """
+    if torch.compiler.is_exporting():
+        return True
+    if torch.compiler.is_compiling():
+        return False
+    return bool(torch._C._is_tracing() or forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active())
 
 
 def are_recorded(x: Sequence[Tensor], module: nn.Module) -> bool:

@@ -145,6 +145,7 @@ class LiteHRModule(nn.Module):
         else:
             x = [layer(s) for layer, s in zip(self.layers, x, strict=True)]
         is_own = type(self).fuse is LiteHRModule.fuse  # and not that of a class which computes something else
+        is_own = is_own and type(self.relu) is nn.ReLU
         if self.with_fuse and is_own and fuses_layers([self.fuse_layers, self.relu], x):
             x = self._fuse_with_ops(x)
         elif self.with_fuse:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from litehrnet_cuda.backends import select_backend
-from litehrnet_cuda.nn.dispatch import has_plain_parts, training_dtype
+from litehrnet_cuda.nn.dispatch import has_plain_parts, is_transformed, training_dtype
 from litehrnet_cuda.nn.layers import ConvModule, DepthwiseSeparableConvModule
 from litehrnet_cuda.nn.norms import NormGroup
 
@@ -48,7 +48,9 @@ def run_fused_layers(modules: Sequence[nn.Module], x: Tensor) -> Tensor:
 
 def fuses_layers(modules: Iterable[nn.Module], x: Sequence[Tensor]) -> bool:
     """Whether there are fused ops for these maps, and nothing in these modules wants to see what passes."""
-    if any(s.device.type != "cpu" or s.dim() != 4 or s.numel() == 0 for s in x) or torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or is_transformed():
+        return False
+    if any(s.device.type != "cpu" or s.dim() != 4 or s.numel() == 0 for s in x):
         return False
     if torch.is_autocast_enabled("cpu") or select_backend("cpu") != "cpu":
         return False
@@ -57,11 +59,17 @@ def fuses_layers(modules: Iterable[nn.Module], x: Sequence[Tensor]) -> bool:
     return weight is not None and all(s.dtype == weight.dtype for s in x) and has_plain_parts(whole)
 
 
-def _leaves(modules: Iterable[nn.Module]) -> Iterator[nn.Module]:
+def _leaves(modules: Iterable[nn.Module | None]) -> Iterator[nn.Module]:
+    """The layers in the order in which they are called, which is not always that of ``children()``."""
     for module in modules:
-        if type(module) in (nn.Sequential, ConvModule, DepthwiseSeparableConvModule):
-            yield from _leaves(module.children())
-        elif not isinstance(module, nn.Identity):
+        if type(module) is nn.Sequential:
+            yield from _leaves(module._modules.values())
+        elif type(module) is ConvModule:
+            norm = [module.bn] if module.with_norm else []
+            yield from _leaves([module.conv, *norm, *([module.activate] if module.with_activation else [])])
+        elif type(module) is DepthwiseSeparableConvModule:
+            yield from _leaves([module.depthwise_conv, module.pointwise_conv])
+        elif module is not None and type(module) is not nn.Identity:
             yield module
 
 

@@ -80,7 +80,7 @@ def with_eager_autograd(
     """The op ``call``, with the gradient that is registered for it, by a shorter way where only autograd looks on.
 
     ``torch.library`` takes nested arguments apart and together several times a call, which costs more than a small op.
-    Compilers, ``torch.func``, modes, subclasses and autocast go the long way.
+    Compilers, tracers, ``torch.func``, modes, subclasses and autocast go the long way.
     """
 
     def function(*args: Any) -> Any:
@@ -127,6 +127,7 @@ def _looks_on_alone(tensors: Sequence[Tensor]) -> bool:
     return (
         torch.is_grad_enabled()
         and not torch.compiler.is_compiling()
+        and not torch._C._is_tracing()
         and any(t.requires_grad for t in tensors)
         and all(type(t) in (Tensor, torch.nn.Parameter) for t in tensors)
         and not torch.is_autocast_enabled(tensors[0].device.type)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import module_cases
 import pytest
 import torch
 import torch.nn.functional as F
@@ -97,3 +98,16 @@ def test_bad_arguments() -> None:
         LiteHRModule(3, 2, [8, 16])
     with pytest.raises(ValueError, match="expected module_type 'LITE' or 'NAIVE', got 'lite'"):
         LiteHRModule(2, 2, [8, 16], module_type="lite")  # type: ignore[arg-type]
+
+
+def test_another_activation_behind_the_fuse_step_is_kept() -> None:
+    module, inputs = module_cases.build(CASES["hrmodule_lite_2"])
+    module.relu = torch.nn.Identity()
+    with torch.no_grad():
+        assert all(y.min() < 0 for y in module(list(inputs)))
+
+
+def test_an_export_has_no_ops_of_this_package() -> None:
+    module, inputs = module_cases.build(CASES["hrmodule_lite_2"])
+    program = torch.export.export(module.eval(), (list(inputs),))
+    assert "litehrnet_cuda" not in str(program.graph)

@@ -121,6 +121,51 @@ def test_convolutions_with_a_bias_are_not_fused(calls: list[int]) -> None:
     assert calls == [0, 0]  # the norms behind them
 
 
+class Clamp(nn.ReLU):
+    def forward(self, input: Tensor) -> Tensor:
+        return input.clamp(-1, 1)
+
+
+@needs_cpu
+def test_layers_run_in_the_order_in_which_they_are_called() -> None:
+    relu = nn.ReLU()
+    convs = [nn.Conv2d(6, 6, 1, bias=False) for _ in range(2)]
+    shared = nn.Sequential(convs[0], nn.BatchNorm2d(6), relu, convs[1], nn.BatchNorm2d(6), relu).double()
+    late = ConvModule(6, 8).double()
+    activate = late.activate
+    del late.activate
+    late.activate = activate
+    bn = late.bn
+    del late.bn
+    late.bn = bn  # registered behind the activation now
+    subclass = nn.Sequential(nn.Conv2d(6, 6, 1, bias=False), nn.BatchNorm2d(6), Clamp()).double()
+    for modules in ([shared], [late], [subclass]):
+        with use_backend("reference"):
+            expected = run_layers(modules, images())
+        torch.testing.assert_close(run_layers(modules, images()), expected, rtol=1e-12, atol=1e-12)
+
+
+@needs_cpu
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+def test_who_knows_nothing_of_the_ops_sees_plain_layers(calls: list[int]) -> None:
+    class Network(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            return run_layers(list(self), x)
+
+    network = Network(*modules_of("stride 1")).eval()
+    x, direction = images(), torch.randn_like(images())
+    _, tangent = torch.func.jvp(network, (x,), (direction,))
+    step = 1e-6
+    torch.testing.assert_close(
+        tangent, ((network(x + step * direction) - network(x - step * direction)) / (2 * step)), rtol=1e-4, atol=1e-4
+    )
+    calls.clear()
+    torch.func.grad(lambda x: network(x).sum())(x)
+    torch.func.vmap(network)(x[None])
+    torch.jit.trace(network, x)  # type: ignore[no-untyped-call]
+    assert not calls
+
+
 @needs_cpu
 def test_autocast_takes_the_plain_way(calls: list[int]) -> None:
     modules = [module.float() for module in modules_of("stride 1")]

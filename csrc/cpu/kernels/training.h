@@ -1,7 +1,7 @@
 // What ops for training have in common: norms and their statistics, sums over windows of pixels, products of planes.
 //
-// Sums     over a plane in vectors, over images in their order and in double: the same, bit by bit, for all numbers of
-//          threads.
+// Sums     over a plane in vectors, over images in their order, for norms in double: the same, bit by bit, for all
+//          numbers of threads.
 #pragma once
 
 #include "core/batch_norm.h"

@@ -312,18 +312,22 @@ LITEHRNET_INLINE Vector<A> odd_lanes(Vector<A> a, Vector<A> b) {
 }
 
 // The first half of the lanes, or the second one, with a zero behind each.
-template <int kFirst, class V, std::size_t... kLane>
-LITEHRNET_INLINE V with_zeros(V v, std::index_sequence<kLane...>) {
+template <int kFirst, class A, std::size_t... kLane>
+LITEHRNET_INLINE Vector<A> with_zeros(Vector<A> v, std::index_sequence<kLane...>) {
   constexpr int lanes = static_cast<int>(sizeof...(kLane));
-  return __builtin_shufflevector(v, V{}, (kLane % 2 == 0 ? kFirst + static_cast<int>(kLane) / 2 : lanes)...);
+#if defined(__clang__) || __GNUC__ >= 12
+  return __builtin_shufflevector(v, Vector<A>{}, (kLane % 2 == 0 ? kFirst + static_cast<int>(kLane) / 2 : lanes)...);
+#else
+  return __builtin_shuffle(v, Vector<A>{}, Integers<A>{(kLane % 2 == 0 ? kFirst + static_cast<int>(kLane) / 2 : lanes)...});
+#endif
 }
 template <class A>
 LITEHRNET_INLINE Vector<A> first_half_with_zeros(Vector<A> v) {
-  return with_zeros<0>(v, std::make_index_sequence<kLanes<A>>{});
+  return with_zeros<0, A>(v, std::make_index_sequence<kLanes<A>>{});
 }
 template <class A>
 LITEHRNET_INLINE Vector<A> second_half_with_zeros(Vector<A> v) {
-  return with_zeros<kLanes<A> / 2>(v, std::make_index_sequence<kLanes<A>>{});
+  return with_zeros<kLanes<A> / 2, A>(v, std::make_index_sequence<kLanes<A>>{});
 }
 
 // The lane of `from` that each index names

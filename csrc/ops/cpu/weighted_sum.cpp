@@ -16,6 +16,7 @@ void check_terms(size_t terms, size_t counts) {
 // The sum and its positive part, those that are asked for.
 Tensors weighted_sum(Tensors x, std::vector<int64_t> counts, bool sum, bool relu) {
   check_terms(x.size(), counts.size());
+  check_branches(kOp, {x[0]});
   WeightedSumParams params{};
   params.terms = static_cast<int>(x.size());
   params.batch = static_cast<int>(x[0].size(0));
