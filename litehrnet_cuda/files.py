@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 from collections.abc import Iterator
@@ -11,14 +12,19 @@ from pathlib import Path
 from litehrnet_cuda.errors import InputError
 
 _numbers = itertools.count()
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def written_whole(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """Gives the path of a draft beside ``path``, which takes its place at the end, or disappears after an error.
 
     The folder is created. The draft is in the same folder, because a rename is atomic only within a file system, and
     has the same ending, because many writers choose the format by it.
+
+    Args:
+        path: of the file.
+        durable: wait until it is on the disk, so that a crash of the machine leaves the old file or the new one too.
 
     Raises:
         InputError: if the place cannot be written to.
@@ -28,15 +34,28 @@ def written_whole(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield draft
+        if durable:
+            _flush(draft)
         os.replace(draft, path)
+        if durable and os.name != "nt":  # Windows opens no folders
+            _flush(path.parent)  # the new name
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror or error}); choose another place") from error
+        way_out = "make room or choose another place" if error.errno in _FULL else "choose another place"
+        raise InputError(f"{path}: cannot be written ({error.strerror or error}); {way_out}") from error
     finally:
         # An unwritable folder, or a file where a folder should be, was reported already.
         try:
             draft.unlink(missing_ok=True)
         except OSError:
             pass
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def output_folder(path: str | Path) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -82,3 +84,30 @@ def test_output_folder_that_cannot_be_is_said(tmp_path: Path) -> None:
     for folder in (tmp_path / "file", tmp_path / "file" / "below", tmp_path / ("n" * 300)):
         with pytest.raises(InputError, match=r"cannot be written \(.+\); choose another folder"):
             output_folder(folder)
+
+
+def test_a_durable_file_is_on_the_disk_before_it_takes_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    flush, replace = os.fsync, os.replace
+
+    def flushed(descriptor: int) -> None:
+        events.append("flush")
+        flush(descriptor)
+
+    def replaced(draft: Path, target: Path) -> None:
+        events.append("replace")
+        replace(draft, target)
+
+    monkeypatch.setattr(os, "fsync", flushed)
+    monkeypatch.setattr(os, "replace", replaced)
+    with written_whole(tmp_path / "state.pt", durable=True) as draft:
+        draft.write_text("whole")
+    assert events == ["flush", "replace", "flush"]  # the file, its name, and the folder that has the name
+
+
+def test_a_full_disk_is_said_with_another_way_out(tmp_path: Path) -> None:
+    message = r"log.txt: cannot be written \(No space left on device\); make room or choose another place"
+    with pytest.raises(InputError, match=message), written_whole(tmp_path / "log.txt"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

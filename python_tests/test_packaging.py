@@ -257,6 +257,9 @@ def test_wheel_from_the_source_distribution(source: Path, tmp_path: Path) -> Non
     assert re.fullmatch(rf"litehrnet_cuda-{re.escape(litehrnet_cuda.__version__)}-py3-none-linux_\w+\.whl", wheel.name)
     names = zipfile.ZipFile(wheel).namelist()
     assert {"litehrnet_cuda/py.typed", "litehrnet_cuda/_C.so"} <= set(names)
+    recipes = {path.name for path in (ROOT / "litehrnet_cuda" / "recipes").glob("*.toml")}
+    assert recipes
+    assert {f"litehrnet_cuda/recipes/{name}" for name in recipes} <= set(names)
     assert {name.split("/")[0].split("-")[0] for name in names} == {"litehrnet_cuda"}
     modules = {str(path.relative_to(source)) for path in (source / "litehrnet_cuda").rglob("*.py")}
     assert {name for name in names if name.endswith(".py")} == modules

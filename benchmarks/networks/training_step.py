@@ -18,7 +18,7 @@ from typing import Any, TextIO
 import torch
 
 from litehrnet_cuda.backends import select_backend, use_backend
-from litehrnet_cuda.engine.train import joints_mse_loss
+from litehrnet_cuda.engine.losses import joints_mse_loss
 from litehrnet_cuda.models.registry import create_model
 from litehrnet_cuda.nn.dispatch import has_fused_backend
 

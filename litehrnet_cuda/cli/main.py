@@ -79,8 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"litehrnet {args.command}: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print(f"litehrnet {args.command}: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"litehrnet {args.command}: {str(stop) or 'interrupted'}", file=sys.stderr)
         return 130
 
 

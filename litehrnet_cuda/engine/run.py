@@ -3,65 +3,38 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+import shutil
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import torch
 
-from litehrnet_cuda.codecs.heatmap import Decoder, HeatmapMode
 from litehrnet_cuda.data.annotations import PoseAnnotations
 from litehrnet_cuda.data.images import encode_image
-from litehrnet_cuda.data.pose_dataset import Augmentation, PoseDataset
+from litehrnet_cuda.data.pose_dataset import PoseDataset
+from litehrnet_cuda.engine.distributed import ALONE, Processes
 from litehrnet_cuda.engine.evaluate import Evaluation, evaluate
-from litehrnet_cuda.engine.report import predictions_beside_truth
-from litehrnet_cuda.engine.train import TrainConfig, train
+from litehrnet_cuda.engine.log import TrainingLog, curve
+from litehrnet_cuda.engine.recipe import Recipe
+from litehrnet_cuda.engine.recipe_files import differences, recipe_of, to_json
+from litehrnet_cuda.engine.report import predictions_beside_truth, worst_and_best
+from litehrnet_cuda.engine.state import TrainingState
+from litehrnet_cuda.engine.train import Validation, train
 from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.files import output_folder, written_whole
 from litehrnet_cuda.models.checkpoint_files import CheckpointMetadata
 from litehrnet_cuda.models.checkpoints import save_checkpoint
-from litehrnet_cuda.models.litehrnet import MIN_SIZE, PoseNetwork
-from litehrnet_cuda.models.registry import create_model, get_variant
-from litehrnet_cuda.predictors import MAX_SIZE, PoseEstimator, choose_device
+from litehrnet_cuda.models.litehrnet import PoseNetwork
+from litehrnet_cuda.models.registry import create_model
+from litehrnet_cuda.predictors import PoseEstimator, choose_device
 from litehrnet_cuda.visualize import plot_training_curve
 
 MAX_CACHE_BYTES = 2 * 1024**3  # of decoded images kept in memory
 
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that decides the outcome of a run, beside the data.
-
-    Args:
-        model: name of the network.
-        input_size: (width, height) of the crops in pixels.
-        sigma: of the target heat maps, in heat-map pixels.
-        decoder: used in validation; targets are drawn to suit it: ``"dark"`` needs unbiased ones, ``"udp"`` its own.
-        flip_test: average with the mirrored image in validation, as the official evaluation does.
-        augmentation: of the people.
-        training: steps, learning rate and so on.
-    """
-
-    model: str = "litehrnet_18"
-    input_size: tuple[int, int] = (192, 256)
-    sigma: float = 2.0
-    decoder: Decoder = "quarter"
-    flip_test: bool = True
-    augmentation: Augmentation = field(default_factory=Augmentation)
-    training: TrainConfig = field(default_factory=TrainConfig)
-
-    def __post_init__(self) -> None:
-        get_variant(self.model)  # an unknown name is better said before the work than after it
-        if not all(MIN_SIZE <= side <= MAX_SIZE for side in self.input_size):
-            raise InputError(f"input_size: expected {MIN_SIZE} to {MAX_SIZE} pixels each way, got {self.input_size}")
-        if not self.sigma > 0:
-            raise InputError(f"sigma: expected a positive number of heat-map pixels, got {self.sigma}")
-
-    @property
-    def targets(self) -> HeatmapMode:
-        """How target heat maps are drawn, see :func:`~litehrnet_cuda.codecs.heatmap.encode_heatmaps`."""
-        modes: dict[Decoder, HeatmapMode] = {"dark": "unbiased", "udp": "udp"}
-        return modes.get(self.decoder, "gaussian")
+# "auto" goes on where an earlier run with the same recipe stopped, and refuses to replace one with another recipe;
+# "resume" goes on with the recipe that is given, whatever the earlier one was; "anew" replaces what there is.
+Start = Literal["auto", "resume", "anew"]
 
 
 @dataclass(frozen=True)
@@ -76,6 +49,16 @@ class RunFiles:
         return self.folder / "model.safetensors"
 
     @property
+    def best(self) -> Path:
+        """The weights with the highest score in a validation."""
+        return self.folder / "best.safetensors"
+
+    @property
+    def state(self) -> Path:
+        """What the training goes on from."""
+        return self.folder / "state.pt"
+
+    @property
     def recipe(self) -> Path:
         """Everything that decided the outcome, beside the data."""
         return self.folder / "recipe.json"
@@ -84,6 +67,11 @@ class RunFiles:
     def log(self) -> Path:
         """One JSON object per epoch."""
         return self.folder / "log.jsonl"
+
+    @property
+    def tensorboard(self) -> Path:
+        """A folder of TensorBoard's files, where it is installed."""
+        return self.folder / "tensorboard"
 
     @property
     def metrics(self) -> Path:
@@ -100,6 +88,18 @@ class RunFiles:
         """Predictions beside the truth."""
         return self.folder / "predictions.png"
 
+    @property
+    def worst_and_best(self) -> Path:
+        """The people that were found worst, and those that were found best."""
+        return self.folder / "worst_and_best.png"
+
+    def clear(self) -> None:
+        """Removes what an earlier run left."""
+        pictures = (self.curve, self.predictions, self.worst_and_best)
+        for file in (self.checkpoint, self.best, self.state, self.log, self.metrics, *pictures):
+            file.unlink(missing_ok=True)
+        shutil.rmtree(self.tensorboard, ignore_errors=True)
+
 
 def run_training(
     folder: str | Path,
@@ -108,44 +108,43 @@ def run_training(
     validation_people: PoseAnnotations,
     *,
     device: torch.device | str | None = None,
+    start: Start = "auto",
+    processes: Processes = ALONE,
     progress: bool = True,
-) -> tuple[RunFiles, Evaluation]:
-    """Trains a network from scratch, evaluates it, and leaves checkpoint, log, metrics and pictures.
+) -> tuple[RunFiles, Evaluation | None]:
+    """Trains a network, evaluates it, and leaves checkpoint, log, metrics and pictures.
+
+    A run that was stopped goes on where it was when it is called again.
 
     Args:
-        folder: for the results; created, files of an earlier run are removed.
-        recipe: see :class:`Recipe`.
+        folder: for the results; created.
+        recipe: see :class:`~litehrnet_cuda.engine.recipe.Recipe`.
         training_people: to learn from.
         validation_people: to measure with, in their annotated boxes.
         device: by default a CUDA device if there is one.
+        start: ``"auto"`` goes on from the state in the folder, if it is of the same recipe; ``"resume"`` goes on with
+            this recipe even if it is another; ``"anew"`` replaces what an earlier run left.
+        processes: that train together; the first one evaluates and writes, the others return no evaluation.
         progress: show progress bars.
 
     Raises:
-        InputError: for a folder, data or recipe that cannot be used.
+        InputError: for a folder, data or recipe that cannot be used, or a run that cannot go on.
+        Interrupted: a ``KeyboardInterrupt``, after the state is saved.
     """
     chosen_device = choose_device(device)
-    files = RunFiles(output_folder(folder))
+    files = RunFiles(output_folder(folder) if processes.first else Path(folder))
+    state = _state_to_go_on_from(files, recipe, len(training_people.people), start)
+    processes.wait()  # until all have looked at the files, and only then:
+    if processes.first:
+        _prepare_folder(files, recipe, anew=not state.learner)
     keypoint_set = training_people.keypoint_set
     torch.manual_seed(recipe.training.seed)
     model = create_model(
         recipe.model,
         num_outputs=len(keypoint_set),
+        with_cp=recipe.training.gradient_checkpointing,
         device=chosen_device,
     )
-    for old in (files.checkpoint, files.log, files.metrics, files.curve, files.predictions):
-        old.unlink(missing_ok=True)  # what is here after a failure is of this run
-    with written_whole(files.recipe) as draft:
-        draft.write_text(json.dumps(asdict(recipe), indent=1) + "\n")
-    dataset = PoseDataset(
-        training_people,
-        recipe.input_size,
-        sigma=recipe.sigma,
-        augmentation=recipe.augmentation,
-        mode=recipe.targets,
-        seed=recipe.training.seed,
-        cache_images=training_people.decoded_bytes < MAX_CACHE_BYTES,
-    )
-
     metadata = CheckpointMetadata(
         variant=recipe.model,
         task="pose",
@@ -154,7 +153,7 @@ def run_training(
         input_size=recipe.input_size,
     )
 
-    def save_and_measure(network: PoseNetwork) -> dict[str, float]:
+    def save_and_measure(network: PoseNetwork) -> Validation:
         save_checkpoint(network, files.checkpoint, metadata)  # so that a run which is stopped leaves something
         estimator = PoseEstimator(
             network,
@@ -164,10 +163,28 @@ def run_training(
             flip_test=recipe.flip_test,
             device=chosen_device,
         )
-        return evaluate(estimator, validation_people, workers=recipe.training.workers, progress=False).metrics
+        found = evaluate(estimator, validation_people, workers=recipe.training.workers, progress=progress)
+        return Validation(found.metrics, found.score, found.score_name)
 
-    history = train(model, dataset, recipe.training, log_file=files.log, validate=save_and_measure, progress=progress)
+    def keep_best(network: PoseNetwork) -> None:
+        save_checkpoint(network, files.best, metadata)
+
+    log = TrainingLog(files.log, tensorboard=files.tensorboard, progress=progress)
+    history = train(
+        model,
+        _dataset(training_people, recipe),
+        recipe.training,
+        validate=save_and_measure,
+        keep_best=keep_best,
+        log=log if processes.first else None,
+        state=state,
+        state_file=files.state,
+        processes=processes,
+    )
+    if not processes.first:
+        return files, None
     # From the file, not from memory, so that what is measured and shown is what the user gets.
+    save_checkpoint(model, files.checkpoint, metadata)
     estimator = PoseEstimator(
         None, checkpoint=files.checkpoint, decoder=recipe.decoder, flip_test=recipe.flip_test, device=chosen_device
     )
@@ -177,20 +194,54 @@ def run_training(
             json.dumps({"boxes": "annotated", "flip_test": recipe.flip_test, **evaluation.metrics}, indent=1) + "\n"
         )
     with written_whole(files.curve) as draft:
-        plot_training_curve(_curve(history), draft)
+        plot_training_curve(curve(history), draft, evaluation.score_name)
     with written_whole(files.predictions) as draft:
         draft.write_bytes(encode_image(predictions_beside_truth(estimator, validation_people), ".png"))
+    with written_whole(files.worst_and_best) as draft:
+        draft.write_bytes(encode_image(worst_and_best(evaluation, validation_people), ".png"))
     return files, evaluation
 
 
-def _curve(history: list[dict[str, Any]]) -> list[dict[str, float]]:
-    """The points of a training curve: the loss within the epochs, average precision after them."""
-    rows: list[dict[str, float]] = []
-    before = 0
-    for record in history:
-        losses, after = record["loss_curve"], record["step"]
-        width = (after - before) / len(losses)
-        rows += [{"step": before + (i + 0.5) * width, "loss": loss} for i, loss in enumerate(losses)]
-        rows += [{"step": after, "AP": record["AP"]}] if "AP" in record else []
-        before = after
-    return rows
+def _state_to_go_on_from(files: RunFiles, recipe: Recipe, people: int, start: Start) -> TrainingState:
+    """The state in the folder, or the beginning."""
+    beginning = TrainingState(asdict(recipe), people)
+    if start == "anew" or (start == "auto" and not files.state.exists()):
+        return beginning
+    state = TrainingState.load(files.state)
+    earlier = recipe_of(state.recipe, str(files.state))
+    changed = differences(earlier, recipe)
+    if "model" in changed:
+        raise InputError(
+            f"{files.state}: expected the state of a training of {recipe.model}, got one of {earlier.model}; choose "
+            "another --out, or train anew with --restart"
+        )
+    if changed and start == "auto":
+        listed = ", ".join(f"{name} was {before} and is {now}" for name, (before, now) in list(changed.items())[:4])
+        raise InputError(
+            f"{files.folder}: holds a training with another recipe ({listed}); choose another --out, go on all the "
+            "same with --resume, or train anew with --restart"
+        )
+    state.recipe = asdict(recipe)
+    return state
+
+
+def _prepare_folder(files: RunFiles, recipe: Recipe, *, anew: bool) -> None:
+    if anew:
+        files.clear()  # what is here after a failure is of this run
+    for draft in files.folder.glob(".unfinished-*"):  # of a process that was killed
+        draft.unlink(missing_ok=True)
+    with written_whole(files.recipe) as draft:
+        draft.write_text(to_json(recipe))
+
+
+def _dataset(people: PoseAnnotations, recipe: Recipe) -> PoseDataset:
+    return PoseDataset(
+        people,
+        recipe.input_size,
+        sigma=recipe.sigma,
+        augmentation=recipe.augmentation,
+        mode=recipe.targets,
+        seed=recipe.training.seed,
+        cache_images=people.decoded_bytes < MAX_CACHE_BYTES,
+        bad_images=recipe.training.bad_images,
+    )

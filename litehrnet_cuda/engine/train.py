@@ -1,76 +1,57 @@
-"""Training of pose networks."""
+"""The training loop: epochs, validations, and the state to go on from."""
 
 from __future__ import annotations
 
-import json
+import gc
 import math
-import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, RandomSampler
-from tqdm import tqdm
+from torch.utils.data import DataLoader
 
 from litehrnet_cuda.data.pose_dataset import PoseDataset, batches, use_one_thread
-from litehrnet_cuda.engine.schedule import DECAYS, Decay, learning_rate_factor
+from litehrnet_cuda.engine.determinism import deterministic_algorithms
+from litehrnet_cuda.engine.distributed import ALONE, Processes
+from litehrnet_cuda.engine.interruption import Interruption, ignore_interrupts, orderly_stops
+from litehrnet_cuda.engine.learner import Learner
+from litehrnet_cuda.engine.log import TrainingLog
+from litehrnet_cuda.engine.order import BatchOrder
+from litehrnet_cuda.engine.recipe import Interval, TrainConfig
+from litehrnet_cuda.engine.schedule import learning_rate_factor
+from litehrnet_cuda.engine.state import TrainingState, random_states, restore_random_states
 from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.models.litehrnet import PoseNetwork
 
-# A batch of one person has no batch statistics where the lowest resolution is one pixel.
-_LEAST = {"epochs": 1, "batch_size": 2, "validate_every": 1, "workers": 0, "warm_up_steps": 0}
-
-
 CURVE_POINTS = 10  # of the loss in an epoch
+_SECONDS_BETWEEN_LOOKS = 1.0  # at the loss, which waits for the device
+_ADVICE = (
+    "try a smaller --batch-size with more --set training.accumulate, or --set training.gradient_checkpointing=true"
+)
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """How to train. Learning rate, optimizer and warm-up are those of the official recipe (Adam without weight decay).
+class Validation:
+    """What a validation found.
 
     Args:
-        epochs: passes over the data.
-        batch_size: people per step, at least 2.
-        learning_rate: at its highest.
-        warm_up_steps: see :func:`~litehrnet_cuda.engine.schedule.learning_rate_factor`.
-        decay: ``"step"`` or ``"cosine"``.
-        seed: of initialisation (by the caller), order and augmentation.
-        workers: processes that cut out and augment people; 0 does it in this one.
-        validate_every: epochs between validations; the last epoch always validates.
+        metrics: all figures, for the log.
+        score: the one that tells which weights are the best; None if there is none.
+        score_name: what it is.
     """
 
-    epochs: int = 210
-    batch_size: int = 64
-    learning_rate: float = 2e-3
-    warm_up_steps: int = 500
-    decay: Decay = "step"
-    seed: int = 0
-    workers: int = 0
-    validate_every: int = 1
-
-    def __post_init__(self) -> None:
-        for name, least in _LEAST.items():
-            if getattr(self, name) < least:
-                raise InputError(f"TrainConfig: {name}: expected at least {least}, got {getattr(self, name)}")
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise InputError(f"TrainConfig: learning_rate: expected a positive number, got {self.learning_rate}")
-        if self.decay not in DECAYS:
-            raise InputError(f"TrainConfig: decay: expected one of {', '.join(DECAYS)}, got {self.decay!r}")
+    metrics: dict[str, float]
+    score: float | None = None
+    score_name: str = "score"
 
 
-def joints_mse_loss(heatmaps: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """Mean squared error of heat maps, weighted per joint (official: ``JointsMSELoss`` with target weights).
-
-    Args:
-        heatmaps, targets: ``[N, K, h, w]``.
-        weights: ``[N, K]``; 0 leaves a joint out. Joints that are left out still count in the mean.
-    """
-    weights = weights[..., None, None]
-    return (heatmaps * weights - targets * weights).square().mean()
+# Called with the network, and whether there was none with a higher score.
+Validate = Callable[[PoseNetwork], Validation]
 
 
 def train(
@@ -78,94 +59,263 @@ def train(
     dataset: PoseDataset,
     config: TrainConfig,
     *,
-    log_file: Path | None = None,
-    validate: Callable[[PoseNetwork], dict[str, float]] | None = None,
-    progress: bool = True,
+    validate: Validate | None = None,
+    keep_best: Callable[[PoseNetwork], None] | None = None,
+    log: TrainingLog | None = None,
+    state: TrainingState | None = None,
+    state_file: Path | None = None,
+    processes: Processes = ALONE,
 ) -> list[dict[str, Any]]:
-    """Trains a network in place. On a CPU equal arguments give equal weights, to the bit.
+    """Trains a network in place. On a CPU equal arguments give equal weights, to the bit, also after an interruption.
 
     Args:
         model: on the device to train on.
         dataset: people and heat maps.
-        config: see :class:`TrainConfig`.
-        log_file: one JSON object per epoch is written as it happens.
-        validate: called with the network in evaluation mode after every ``config.validate_every`` epochs; its figures
-            are logged.
-        progress: show a progress bar.
+        config: see :class:`~litehrnet_cuda.engine.recipe.TrainConfig`.
+        validate: called with the network in evaluation mode after every ``config.validate_every`` epochs, by the first
+            process alone; its figures are logged.
+        keep_best: called with the network after a validation with a higher score than all before.
+        log: tells how it goes; by default nothing is told.
+        state: to go on from; by default the beginning.
+        state_file: where the state is saved, at every epoch's end and within epochs as ``config.save_every`` says.
+        processes: that train together, each with the whole data set.
 
     Returns:
         the log: one dictionary per epoch with ``epoch``, ``step`` (the last), ``loss``, ``loss_curve`` (the loss of up
         to ten equal parts of the epoch), ``learning_rate``, ``images_per_second``, and what ``validate`` returned.
 
     Raises:
-        InputError: if there are fewer people than two, which batch norm needs, or if the loss is no longer finite.
+        InputError: if there are fewer people than two for each process, which batch norm needs, or a state is of other
+            people; as ``TrainingStopped``, naming the last good state, if the loss is no longer finite, or memory, disk
+            or images give out.
+        Interrupted: a ``KeyboardInterrupt``, at Ctrl-C or SIGTERM, after the state is saved.
     """
-    if len(dataset) < 2:
-        raise InputError(f"train: expected at least two people to train with, got {len(dataset)}")
-    device = next(model.parameters()).device
-    loader = DataLoader(
+    if len(dataset) < 2 * processes.count:
+        many = f" in each of {processes.count} processes" if processes.count > 1 else ""
+        raise InputError(f"train: expected at least two people to train with{many}, got {len(dataset)}")
+    state = state or TrainingState({}, len(dataset))
+    if state.people != len(dataset):
+        raise InputError(
+            f"train: expected the {state.people} people that the training was begun with, got {len(dataset)}; go on "
+            "with the same data, or train anew with --restart"
+        )
+    run = _Run(
+        Learner(model, config, processes),
         dataset,
-        batch_size=min(config.batch_size, len(dataset)),
-        # A sampler of its own: the loader draws seeds for workers too, so the order would depend on their number.
-        sampler=RandomSampler(dataset, generator=torch.Generator().manual_seed(config.seed)),
-        drop_last=True,  # a last batch of one person would have no batch statistics
-        num_workers=config.workers,
-        worker_init_fn=use_one_thread,
-        persistent_workers=config.workers > 0,
+        config,
+        validate,
+        keep_best,
+        log or TrainingLog(progress=False),
+        state,
+        state_file,
+        processes,
     )
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
-    total_steps = config.epochs * len(loader)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer,
-        lambda step: learning_rate_factor(step, total_steps, warm_up_steps=config.warm_up_steps, decay=config.decay),
-    )
-    history: list[dict[str, Any]] = []
-    steps = 0
-    if log_file is not None:
-        log_file.write_text("")
-    with tqdm(total=total_steps, desc="train", unit="step", disable=None if progress else True) as bar:
-        for epoch in range(1, config.epochs + 1):
-            model.train()
-            dataset.set_epoch(epoch)
-            started, images = time.perf_counter(), 0
-            losses: list[Tensor] = []  # on the device: reading one would wait for it
-            for batch in batches(loader):
-                image, target, weight = (batch[name].to(device) for name in ("image", "heatmaps", "weights"))
-                loss = joints_mse_loss(model(image), target, weight)
-                optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-                learning_rate = optimizer.param_groups[0]["lr"]
-                schedule.step()
-                losses.append(loss.detach())
-                images += len(image)
-                steps += 1
-                bar.update()
-            by_step = torch.stack(losses)
-            mean_loss = by_step.mean().item()
-            if not math.isfinite(mean_loss):
-                raise InputError(
-                    f"the loss is no longer finite in epoch {epoch}; a lower learning rate than "
-                    f"{config.learning_rate} may help"
-                )
-            record: dict[str, Any] = {
-                "epoch": epoch,
-                "step": steps,
-                "loss": mean_loss,
-                "loss_curve": [part.mean().item() for part in by_step.tensor_split(min(CURVE_POINTS, len(losses)))],
-                "learning_rate": learning_rate,
-                "images_per_second": round(images / (time.perf_counter() - started), 1),
-            }
-            if validate is not None and (epoch % config.validate_every == 0 or epoch == config.epochs):
-                model.eval()
-                record |= validate(model)
-            history.append(record)
-            if progress:  # a line that stays, also where there is no terminal for a bar
-                shown = [f"{name} {record[name]:.3f}" for name in ("AP",) if name in record]
-                line = [f"epoch {epoch}/{config.epochs}", f"loss {mean_loss:.2e}", *shown]
-                tqdm.write(", ".join([*line, f"{record['images_per_second']:.0f} images/s"]), file=sys.stderr)
-            if log_file is not None:
-                with log_file.open("a") as log:
-                    log.write(json.dumps(record) + "\n")
-    model.eval()
-    return history
+    with deterministic_algorithms(config.deterministic), orderly_stops(run.resort, _ADVICE), Interruption() as stop:
+        # What is there is thousands of objects, which Python would look through for garbage again and again.
+        gc.collect()
+        gc.freeze()
+        try:
+            with run.log:
+                run.go(stop)
+        finally:
+            gc.unfreeze()
+    return state.history
+
+
+@dataclass
+class _Run:
+    """A run on its way. ``state`` is where it is: the steps write it, and saving it is all that saving takes."""
+
+    learner: Learner
+    dataset: PoseDataset
+    config: TrainConfig
+    validate: Validate | None
+    keep_best: Callable[[PoseNetwork], None] | None
+    log: TrainingLog
+    state: TrainingState
+    state_file: Path | None
+    processes: Processes
+    unread: list[Tensor] = field(default_factory=list)  # losses of steps, on the device
+    saved: str = ""  # what was, in words
+
+    def __post_init__(self) -> None:
+        config, state = self.config, self.state
+        self.order = BatchOrder(
+            len(self.dataset),
+            config.batch_size,
+            config.seed,
+            rank=self.processes.rank,
+            processes=self.processes.count,
+        )
+        everywhere = self.order.batch_size * self.processes.count
+        self.steps_per_epoch = -(-self.order.per_epoch // config.accumulate)
+        self.total_steps = config.epochs * self.steps_per_epoch
+        self.peak_rate = config.peak_learning_rate(everywhere * config.accumulate)
+        self.interval = Interval.of(config.save_every)
+        if state.learner:
+            self.learner.load_state_dict(state.learner)
+            restore_random_states(state.random)
+            self.saved = self._place()
+        if state.batch_size != everywhere:  # also where nothing is done yet
+            done = state.batches * state.batch_size // everywhere
+            state.batches = min(done, self.order.per_epoch) // config.accumulate * config.accumulate
+            state.batch_size = everywhere
+        self.loader = DataLoader(
+            self.dataset,
+            batch_sampler=self.order,
+            num_workers=config.workers,
+            worker_init_fn=_start_worker,
+            persistent_workers=config.workers > 0,
+            pin_memory=self.learner.device.type == "cuda",
+            generator=torch.Generator().manual_seed(config.seed),  # leaves the global one alone
+        )
+
+    @property
+    def step(self) -> int:
+        """Steps that are done."""
+        within = -(-self.state.batches // self.config.accumulate)
+        return (self.state.epoch - 1) * self.steps_per_epoch + within
+
+    def resort(self) -> str:
+        """What there is to go on from, in words."""
+        if self.state_file is None:
+            return "no state of the training was to be saved"
+        if not self.saved:
+            return "no state of the training was saved yet"
+        return f"the last good state is {self.state_file} ({self.saved})"
+
+    def go(self, stop: Interruption) -> None:
+        state, config = self.state, self.config
+        self.log.begin(config.epochs, self.total_steps, self.step, state.history)
+        while state.epoch <= config.epochs:
+            if state.record is None:
+                self._train_epoch(stop)
+                state.record = self._record()
+                self._save()
+            with stop.at_once():  # everything so far is saved
+                self._validate(state.record)
+            self.log.epoch(state.record)
+            state.history.append(state.record)
+            state.record, state.losses = None, []
+            state.epoch, state.batches = state.epoch + 1, 0
+            self._save()
+        self.learner.export()
+
+    def _train_epoch(self, stop: Interruption) -> None:
+        state, processes = self.state, self.processes
+        self.dataset.set_epoch(state.epoch)
+        self.order.start(state.epoch, state.batches)
+        self.started = self.looked = self.saved_at = time.monotonic()
+        self.done = steps = 0
+        source = iter(batches(self.loader))
+        while group := _take(source, self.config.accumulate):
+            self.unread.append(self.learner.step(group, self._rate()))
+            state.batches += len(group)
+            self.done += len(group)
+            steps += 1
+            self.log.advance()
+            now = time.monotonic()
+            due = processes.first and self._is_due(steps, now)
+            look = processes.first and now - self.looked > _SECONDS_BETWEEN_LOOKS
+            stopping, saving, looking = processes.any(stop.requested, due, look)
+            if stopping or saving:
+                self._read_losses()
+                self._save()
+                self.saved_at = time.monotonic()
+            elif looking:
+                self._read_losses()
+            if looking:
+                self.looked = now
+                self.log.show(state.epoch, state.losses[-1], self._rate(), self._speed())
+            if stopping:
+                raise KeyboardInterrupt
+        self._read_losses()
+
+    def _rate(self) -> float:
+        return self.peak_rate * learning_rate_factor(
+            self.step, self.total_steps, warm_up_steps=self.config.warm_up_steps, decay=self.config.decay
+        )
+
+    def _is_due(self, steps: int, now: float) -> bool:
+        """Whether the state is to be saved within the epoch; it always is at the end."""
+        if self.state.batches == self.order.per_epoch:
+            return False
+        if self.interval.steps is not None:
+            return steps % self.interval.steps == 0
+        return self.interval.seconds is not None and now - self.saved_at >= self.interval.seconds
+
+    def _speed(self) -> float:
+        """Images per second over all processes, in this epoch."""
+        return self.done * self.state.batch_size / max(1e-9, time.monotonic() - self.started)
+
+    def _read_losses(self) -> None:
+        """Waits for the steps so far, and looks whether the loss is a number still."""
+        if not self.unread:
+            return
+        losses = self.processes.mean(torch.stack(self.unread).cpu()).tolist()
+        self.unread.clear()
+        self.state.losses += losses
+        if not all(map(math.isfinite, losses)):
+            raise InputError(
+                f"the loss is no longer finite in epoch {self.state.epoch}; a lower learning rate than "
+                f"{self.config.learning_rate}, or --set training.clip_norm=1, may help"
+            )
+
+    def _record(self) -> dict[str, Any]:
+        losses = torch.tensor(self.state.losses, dtype=torch.float64)
+        parts = losses.tensor_split(min(CURVE_POINTS, len(losses)))
+        # The rate of the last step, which is one before the number of those that are done.
+        last = learning_rate_factor(
+            self.step - 1, self.total_steps, warm_up_steps=self.config.warm_up_steps, decay=self.config.decay
+        )
+        return {
+            "epoch": self.state.epoch,
+            "step": self.step,
+            "loss": losses.mean().item(),
+            "loss_curve": [part.mean().item() for part in parts],
+            "learning_rate": self.peak_rate * last,
+            "images_per_second": round(self._speed(), 1),
+        }
+
+    def _validate(self, record: dict[str, Any]) -> None:
+        epoch, config = self.state.epoch, self.config
+        if self.validate is None or not (epoch % config.validate_every == 0 or epoch == config.epochs):
+            return
+        if self.processes.first:
+            network = self.learner.export()
+            found = self.validate(network)
+            record |= found.metrics
+            if found.score is not None:
+                record |= {"score": found.score, "score_name": found.score_name}
+                if self.state.best is None or found.score > self.state.best:
+                    self.state.best = found.score
+                    if self.keep_best is not None:
+                        self.keep_best(network)
+        self.processes.wait()
+
+    def _save(self) -> None:
+        """Saves the state, if it is one to go on from."""
+        if not self.learner.is_finite():
+            raise InputError(
+                f"the weights are no longer finite in epoch {self.state.epoch}; a lower learning rate than "
+                f"{self.config.learning_rate}, or --set training.clip_norm=1, may help"
+            )
+        if self.state_file is None or not self.processes.first:
+            return
+        self.state.learner, self.state.random = self.learner.state_dict(), random_states()
+        self.state.save(self.state_file)
+        self.saved = self._place()
+
+    def _place(self) -> str:
+        done = f"epoch {self.state.epoch}" if self.state.batches else f"the end of epoch {self.state.epoch - 1}"
+        return f"{done}, step {self.step} of {self.total_steps}"
+
+
+def _take(source: Iterator[dict[str, Tensor]], count: int) -> list[dict[str, Tensor]]:
+    """The next batches; fewer at an epoch's end."""
+    return list(islice(source, count))
+
+
+def _start_worker(worker_id: int) -> None:
+    use_one_thread(worker_id)
+    ignore_interrupts()

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import random
 import re
 import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,14 +20,19 @@ from typing import Any
 import cv2
 import pytest
 import torch
+from process_group import run_processes
 from sample_checkpoints import assert_same
 
-from litehrnet_cuda.cli.commands.train import EPILOG, add_arguments, default_sigma
+from litehrnet_cuda.cli.commands.train import EPILOG, add_arguments
 from litehrnet_cuda.cli.main import main
 from litehrnet_cuda.data import datasets
+from litehrnet_cuda.data.pose_dataset import Augmentation
 from litehrnet_cuda.engine import run as engine_run
-from litehrnet_cuda.engine.run import Recipe
-from litehrnet_cuda.engine.train import TrainConfig
+from litehrnet_cuda.engine.distributed import ALONE
+from litehrnet_cuda.engine.interruption import Interrupted
+from litehrnet_cuda.engine.recipe import Recipe, TrainConfig
+from litehrnet_cuda.engine.recipe_files import list_recipes, load_recipe
+from litehrnet_cuda.engine.state import TrainingState
 from litehrnet_cuda.keypoints import COCO
 from litehrnet_cuda.models.checkpoints import CheckpointMetadata, read_checkpoint, read_metadata
 from litehrnet_cuda.predictors import PoseEstimator
@@ -41,8 +53,8 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_files_that_the_help_names_are_written_and_no_others(out: Path) -> None:
     named = set(re.findall(r"^  OUT/(\S+) ", EPILOG, re.MULTILINE))
-    assert len(named) == 6
-    assert {path.name for path in out.iterdir()} == named | {"data"}
+    assert len(named) == 8
+    assert {path.name for path in out.iterdir()} - {"tensorboard"} == named | {"data"}
 
 
 def test_the_checkpoint_is_complete(out: Path) -> None:
@@ -109,13 +121,16 @@ def test_options_reach_the_training(
 ) -> None:
     options = (
         "--model naive_litehrnet_18 --size 96x128 --sigma 1.5 --decoder udp --epochs 7 --batch-size 3 "
-        "--learning-rate 0.01 --decay cosine --seed 5 --workers 2 --device cpu"
+        "--learning-rate 0.01 --decay cosine --seed 5 --workers 2 --device cpu --amp bf16 --save-every 500 "
+        "--set training.ema=0.99 --set augmentation.rotation=60 --set flip_test=false"
     )
     assert main(["train", "--data", str(out / "data"), "--out", str(tmp_path / "new"), *options.split()]) == 0
     ((recipe, passed),) = recipes
     config = TrainConfig(epochs=7, batch_size=3, learning_rate=0.01, decay="cosine", seed=5, workers=2)
-    assert recipe == Recipe("naive_litehrnet_18", (96, 128), 1.5, "udp", training=config)
-    assert passed == {"device": torch.device("cpu")}
+    config = replace(config, amp="bf16", save_every="500", ema=0.99)
+    augmentation = Augmentation(rotation=60)
+    assert recipe == Recipe("naive_litehrnet_18", (96, 128), 1.5, "udp", False, augmentation, config)
+    assert passed == {"device": torch.device("cpu"), "start": "auto", "processes": ALONE, "progress": True}
     assert capsys.readouterr().out.startswith("AP 0.500 on ")
 
 
@@ -131,9 +146,57 @@ def test_the_defaults_are_the_official_recipe(
     )
 
 
-@pytest.mark.parametrize(("size", "sigma"), [((192, 256), 2), ((288, 384), 3), ((96, 128), 1), ((64, 64), 1)])
-def test_the_default_sigma_follows_the_height(size: tuple[int, int], sigma: float) -> None:
-    assert default_sigma(size) == sigma
+@pytest.mark.parametrize("name", ["litehrnet_30_coco_384x288", "mpii_256x256"])
+def test_a_recipe_reaches_the_training(
+    recipes: list[tuple[Recipe, dict[str, Any]]], out: Path, tmp_path: Path, name: str
+) -> None:
+    assert main(["train", name, "--data", str(out / "data"), "--out", str(tmp_path), "--restart"]) == 0
+    ((recipe, passed),) = recipes
+    assert recipe == load_recipe(name)
+    assert passed["start"] == "anew"
+
+
+def test_the_recipe_of_a_run_is_a_recipe(
+    recipes: list[tuple[Recipe, dict[str, Any]]], out: Path, tmp_path: Path
+) -> None:
+    file = str(out / "recipe.json")
+    assert main(["train", file, "--data", str(out / "data"), "--out", str(tmp_path), "--resume"]) == 0
+    ((recipe, passed),) = recipes
+    assert (recipe.input_size, recipe.training.epochs, recipe.training.batch_size) == ((64, 64), 1, 4)
+    assert passed["start"] == "resume"
+
+
+@pytest.mark.parametrize(("size", "sigma"), [("192x256", 2), ("288x384", 3), ("96x128", 1), ("64x64", 1)])
+def test_sigma_follows_the_size_unless_it_is_given(
+    recipes: list[tuple[Recipe, dict[str, Any]]], out: Path, tmp_path: Path, size: str, sigma: float
+) -> None:
+    common = ["train", "coco_384x288", "--data", str(out / "data"), "--out", str(tmp_path), "--size", size]
+    assert main(common) == 0
+    assert main([*common, "--sigma", "2.5"]) == 0
+    assert [recipe.sigma for recipe, _ in recipes] == [sigma, 2.5]
+
+
+def test_the_recipes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:-1]] == list(list_recipes())
+    assert any(line.split()[:5] == ["coco_384x288", "288x384", "210", "256", "0.002"] for line in lines)
+    assert "litehrnet_30_" in lines[-1]
+    assert max(map(len, lines)) <= 140
+
+
+def test_ctrl_c_is_status_130_and_says_how_to_go_on(
+    out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*args: Any, **options: Any) -> Any:
+        raise Interrupted("interrupted; the last good state is x/state.pt (epoch 1, step 2 of 3)")
+
+    monkeypatch.setattr(engine_run, "run_training", interrupted)
+    assert main(["train", "--data", str(out / "data"), "--out", str(tmp_path)]) == 130
+    assert capsys.readouterr().err == (
+        "litehrnet train: interrupted; the last good state is x/state.pt (epoch 1, step 2 of 3); go on with the same "
+        "command\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -156,9 +219,8 @@ def test_unusable_options_are_refused_by_name(options: list[str], capsys: pytest
 
 
 def test_the_folder_for_results_has_no_default(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["train"])
-    assert "required: --out" in capsys.readouterr().err
+    assert main(["train"]) == 2
+    assert capsys.readouterr().err == "litehrnet train: expected --out with a folder for the results\n"
 
 
 def test_input_errors_are_one_sentence_and_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -171,6 +233,12 @@ def test_input_errors_are_one_sentence_and_status_2(tmp_path: Path, capsys: pyte
         (["--model", "litehrnet_19", "--out", str(tmp_path / "out")], "did you mean 'litehrnet_18'?"),
         (["--device", "gpu", "--out", str(tmp_path / "out")], "device: expected one that can be used here"),
         (["--batch-size", "1", "--out", str(tmp_path / "out")], "batch_size: expected at least 2, got 1"),
+        (["coco_256x129", "--out", str(tmp_path / "out")], "did you mean 'coco_256x192'?"),
+        (["coco_256x192", "--out", str(tmp_path / "out")], "is for COCO's images, which are not embedded; name their"),
+        (["--set", "training.emma=1", "--out", str(tmp_path / "out")], "did you mean 'training.ema'?"),
+        (["--set", "training.ema", "--out", str(tmp_path / "out")], "--set: expected KEY=VALUE such as"),
+        (["--save-every", "never", "--out", str(tmp_path / "out")], "save_every: expected a number of steps"),
+        (["--resume", "--restart", "--out", str(tmp_path / "out")], "expected --resume or --restart, got both"),
         (["--learning-rate", "-1", "--out", str(tmp_path / "out")], "learning_rate: expected a positive number"),
     ):
         assert main(["train", *arguments]) == 2
@@ -178,3 +246,76 @@ def test_input_errors_are_one_sentence_and_status_2(tmp_path: Path, capsys: pyte
         assert error.startswith("litehrnet train: ")
         assert message in error
         assert error.count("\n") == 1
+
+
+# ------------------------------------------------------------------------------------------------- killed, and together
+
+
+def train_command(data: Path, out: Path) -> list[str]:
+    options = "--epochs 2 --size 64x64 --batch-size 2 --device cpu --model naive_litehrnet_18 --save-every 1"
+    return ["-m", "litehrnet_cuda", "train", "--data", str(data), "--out", str(out), *options.split()]
+
+
+@pytest.fixture
+def small_data(coco_folder: Path, tmp_path: Path) -> Path:
+    """A few people, to train and to validate with."""
+    data = tmp_path / "data"
+    shutil.copytree(coco_folder, data)
+    shutil.copytree(data / "val", data / "train")
+    names = [data / "annotations" / f"person_keypoints_{split}.json" for split in ("val", "train")]
+    shutil.copy(*names)
+    return data
+
+
+def results(folder: Path) -> dict[str, bytes]:
+    """What is equal in equal runs."""
+    names = ("model.safetensors", "best.safetensors", "metrics.json", "predictions.png")
+    log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    for row in log:
+        del row["images_per_second"]
+    return {name: (folder / name).read_bytes() for name in names} | {"log": json.dumps(log).encode()}
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_again_and_again_gives_the_same_to_the_bit(small_data: Path, tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    run_options: dict[str, Any] = {"env": environment, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    whole = subprocess.run([sys.executable, *train_command(small_data, tmp_path / "whole")], **run_options)
+    assert whole.returncode == 0, whole.stderr
+    moments = random.Random(0)
+    pieces, last = 0, (0, 0)
+    while True:
+        with subprocess.Popen([sys.executable, *train_command(small_data, tmp_path / "pieces")], **run_options) as run:
+            began = time.monotonic()
+            state = tmp_path / "pieces" / "state.pt"
+            before = state.stat().st_mtime_ns if state.exists() else 0
+            # Not before it has saved something, or a slow machine would never finish.
+            while run.poll() is None and not (state.exists() and state.stat().st_mtime_ns > before):
+                assert time.monotonic() - began < 60
+                time.sleep(0.01)
+            try:
+                run.wait(moments.uniform(0, 0.7))
+            except subprocess.TimeoutExpired:
+                run.kill()
+        if run.returncode == 0:
+            break
+        assert run.returncode == -signal.SIGKILL
+        saved = TrainingState.load(state)
+        assert (saved.epoch, saved.batches) >= last, "nothing that was saved is lost"
+        last = (saved.epoch, saved.batches)
+        pieces += 1
+        assert pieces < 50
+    assert pieces > 2
+    assert results(tmp_path / "pieces") == results(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_two_processes_train_and_one_writes(small_data: Path, tmp_path: Path) -> None:
+    first, second = run_processes(2, *train_command(small_data, tmp_path / "out"))
+    assert "epoch 2/2, loss" in first
+    assert re.search(r"AP \d\.\d{3} on \d+ people", first)
+    assert second == ""
+    rows = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
+    people = len(json.loads((small_data / "annotations" / "person_keypoints_train.json").read_text())["annotations"])
+    assert [row["step"] for row in rows] == [people // 4, people // 4 * 2]
+    assert (tmp_path / "out" / "predictions.png").is_file()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import pytest
@@ -14,8 +17,12 @@ from litehrnet_cuda.data.coco import CocoKeypoints
 from litehrnet_cuda.data.generated.coco_folder import write_coco
 from litehrnet_cuda.engine import run
 from litehrnet_cuda.engine.evaluate import Evaluation, evaluate
-from litehrnet_cuda.engine.run import Recipe, RunFiles, run_training
-from litehrnet_cuda.engine.train import TrainConfig
+from litehrnet_cuda.engine.interruption import Interrupted
+from litehrnet_cuda.engine.log import TrainingLog
+from litehrnet_cuda.engine.recipe import Recipe, TrainConfig
+from litehrnet_cuda.engine.recipe_files import load_recipe
+from litehrnet_cuda.engine.run import RunFiles, run_training
+from litehrnet_cuda.engine.state import TrainingState
 from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.keypoints import COCO
 from litehrnet_cuda.models.checkpoints import CheckpointMetadata, read_checkpoint, read_metadata
@@ -26,9 +33,20 @@ RECIPE = Recipe(
     input_size=(64, 32),
     sigma=1.0,
     decoder="udp",
-    training=TrainConfig(epochs=2, batch_size=4, seed=3),
+    training=TrainConfig(epochs=2, batch_size=3, seed=3),
 )
-FILES = {"model.safetensors", "recipe.json", "log.jsonl", "metrics.json", "curve.png", "predictions.png"}
+FILES = {"model.safetensors", "best.safetensors", "state.pt", "recipe.json", "log.jsonl", "metrics.json"}
+FILES |= {"curve.png", "predictions.png"}
+
+
+def names_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} - {"tensorboard"}  # which is there where it is installed
+
+
+def run_of(folder: Path, recipe: Recipe, *people: CocoKeypoints, **options: Any) -> tuple[RunFiles, Evaluation]:
+    files, evaluation = run_training(folder, recipe, *people, device="cpu", progress=False, **options)
+    assert evaluation is not None
+    return files, evaluation
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +60,14 @@ def outcome(
     training_people: CocoKeypoints, people: CocoKeypoints, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[RunFiles, Evaluation]:
     folder = tmp_path_factory.mktemp("run") / "new" / "folder"
-    return run_training(folder, RECIPE, training_people, people, device="cpu", progress=False)
+    return run_of(folder, RECIPE, training_people, people)
 
 
 def test_the_folder_holds_the_files_and_nothing_else(outcome: tuple[RunFiles, Evaluation]) -> None:
     files, _ = outcome
-    assert {path.name for path in files.folder.iterdir()} == FILES
+    assert names_in(files.folder) == FILES
     named = {files.checkpoint, files.recipe, files.log, files.metrics, files.curve, files.predictions}
+    named |= {files.best, files.state}
     assert named == {files.folder / name for name in FILES}
 
 
@@ -83,30 +102,14 @@ def test_metrics_and_log_agree_with_the_evaluation(
 ) -> None:
     files, evaluation = outcome
     assert json.loads(files.metrics.read_text()) == {"boxes": "annotated", "flip_test": True, **evaluation.metrics}
-    recipe = json.loads(files.recipe.read_text())
-    assert recipe["training"]["seed"] == 3
-    assert recipe["input_size"] == list(RECIPE.input_size)
+    assert load_recipe(files.recipe) == RECIPE
     epochs = list(map(json.loads, files.log.read_text().splitlines()))
-    steps = len(training_people.people) // 4
+    steps = len(training_people.people) // 3
     assert [(row["epoch"], row["step"]) for row in epochs] == [(1, steps), (2, 2 * steps)]
     assert {name: epochs[-1][name] for name in evaluation.metrics} == evaluation.metrics
     for row in epochs:
         assert len(row["loss_curve"]) == min(10, steps)
         assert row["loss"] == pytest.approx(sum(row["loss_curve"]) / len(row["loss_curve"]), rel=0.5)
-
-
-def test_the_curve_has_the_loss_within_and_the_precision_after_epochs() -> None:
-    history = [
-        {"step": 4, "loss_curve": [4.0, 2.0], "loss": 3.0},
-        {"step": 8, "loss_curve": [1.0, 0.5], "loss": 0.75, "AP": 0.25},
-    ]
-    assert run._curve(history) == [
-        {"step": 1, "loss": 4.0},
-        {"step": 3, "loss": 2.0},
-        {"step": 5, "loss": 1.0},
-        {"step": 7, "loss": 0.5},
-        {"step": 8, "AP": 0.25},
-    ]
 
 
 def test_pictures_are_pictures(outcome: tuple[RunFiles, Evaluation]) -> None:
@@ -123,7 +126,7 @@ def test_equal_recipes_give_equal_networks_to_the_bit(
     outcome: tuple[RunFiles, Evaluation], training_people: CocoKeypoints, people: CocoKeypoints, tmp_path: Path
 ) -> None:
     first, evaluation = outcome
-    second, again = run_training(tmp_path, RECIPE, training_people, people, device="cpu", progress=False)
+    second, again = run_of(tmp_path, RECIPE, training_people, people)
     assert second.checkpoint.read_bytes() == first.checkpoint.read_bytes()
     weights = read_checkpoint(second.checkpoint)
     assert again.results == evaluation.results
@@ -131,9 +134,11 @@ def test_equal_recipes_give_equal_networks_to_the_bit(
     assert second.predictions.read_bytes() == first.predictions.read_bytes()
 
     other_seed = replace(RECIPE, training=replace(RECIPE.training, seed=4, epochs=1))
+    with pytest.raises(InputError, match=r"holds a training with another recipe \(training.epochs was 2 and is 1, "):
+        run_of(tmp_path, other_seed, training_people, people)
     # In the same folder: files of the earlier run are replaced.
-    third, _ = run_training(tmp_path, other_seed, training_people, people, device="cpu", progress=False)
-    assert {path.name for path in tmp_path.iterdir()} == FILES
+    third, _ = run_of(tmp_path, other_seed, training_people, people, start="anew")
+    assert names_in(tmp_path) == FILES
     changed = [name for name, value in read_checkpoint(third.checkpoint).items() if not value.equal(weights[name])]
     assert "backbone.stem.conv1.conv.weight" in changed
     assert len(third.log.read_text().splitlines()) == 1
@@ -149,12 +154,6 @@ def test_what_cannot_work_is_said_before_the_training(
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot be written"):
         run_training(tmp_path / "file", RECIPE, training_people, people, progress=False)
-    with pytest.raises(InputError, match="unknown model 'litehrnet_81'"):
-        replace(RECIPE, model="litehrnet_81")
-    with pytest.raises(InputError, match=r"input_size: expected 32 to 8192 pixels each way, got \(16, 64\)"):
-        replace(RECIPE, input_size=(16, 64))
-    with pytest.raises(InputError, match="sigma: expected a positive number of heat-map pixels, got 0"):
-        replace(RECIPE, sigma=0)
     with pytest.raises(InputError, match="device: expected one that can be used here"):
         run_training(tmp_path / "out", RECIPE, training_people, people, device="gpu", progress=False)
     assert not (tmp_path / "out").exists()
@@ -164,6 +163,117 @@ def test_a_silent_run_prints_nothing(
     training_people: CocoKeypoints, people: CocoKeypoints, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     recipe = replace(RECIPE, decoder="dark", training=replace(RECIPE.training, epochs=1))
-    _, evaluation = run_training(tmp_path, recipe, training_people, people, device="cpu", progress=False)
+    _, evaluation = run_of(tmp_path, recipe, training_people, people)
     assert capfd.readouterr() == ("", "")
     assert len(evaluation.poses) == len(people.people)
+
+
+# ---------------------------------------------------------------------------------------------------------- going on
+
+
+class Stopped(TrainingLog):
+    """Ends the run, as Ctrl-C does, after some steps."""
+
+    steps = 3
+
+    def advance(self) -> None:
+        super().advance()
+        self.steps -= 1
+        if self.steps == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.fixture
+def stopped(
+    training_people: CocoKeypoints, people: CocoKeypoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """The folder of a run that was stopped in its second epoch."""
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "TrainingLog", Stopped)
+        with pytest.raises(Interrupted, match=r"state.pt \(epoch 2, step 3 of 4\)$"):
+            run_of(tmp_path, RECIPE, training_people, people)
+    (tmp_path / ".unfinished-1-2.pt").touch()  # as a process that is killed leaves it
+    return tmp_path
+
+
+@pytest.mark.parametrize("start", ["auto", "resume"])
+def test_a_run_goes_on_as_if_it_had_not_stopped(
+    outcome: tuple[RunFiles, Evaluation],
+    stopped: Path,
+    training_people: CocoKeypoints,
+    people: CocoKeypoints,
+    start: run.Start,
+) -> None:
+    expected, _ = outcome
+    workers = replace(RECIPE, training=replace(RECIPE.training, workers=1))  # which makes no difference
+    files, _ = run_of(stopped, workers, training_people, people, start=start)
+    assert names_in(stopped) == FILES
+    for name in ("model.safetensors", "best.safetensors", "metrics.json", "predictions.png"):
+        assert (files.folder / name).read_bytes() == (expected.folder / name).read_bytes(), name
+
+    def log(file: Path) -> list[dict[str, Any]]:
+        return [json.loads(line) | {"images_per_second": 0} for line in file.read_text().splitlines()]
+
+    assert log(files.log) == log(expected.log)
+
+
+def test_a_finished_run_stays_as_it_is(
+    outcome: tuple[RunFiles, Evaluation], training_people: CocoKeypoints, people: CocoKeypoints
+) -> None:
+    files, evaluation = outcome
+    before = {path.name: path.read_bytes() for path in files.folder.iterdir() if path.is_file()}
+    _, again = run_of(files.folder, RECIPE, training_people, people)
+    assert again.metrics == evaluation.metrics
+    assert {path.name: path.read_bytes() for path in files.folder.iterdir() if path.is_file()} == before
+
+
+def test_a_run_goes_on_with_another_recipe_if_it_is_asked_to(
+    stopped: Path, training_people: CocoKeypoints, people: CocoKeypoints
+) -> None:
+    longer = replace(RECIPE, training=replace(RECIPE.training, epochs=3, batch_size=2))
+    files, _ = run_of(stopped, longer, training_people, people, start="resume")
+    rows = [json.loads(line) for line in files.log.read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    assert rows[-1]["step"] == 3 * (len(training_people.people) // 2)
+    assert load_recipe(files.recipe) == longer
+    assert TrainingState.load(files.state).epoch == 4
+
+
+def test_what_there_is_to_go_on_from_must_fit(
+    stopped: Path, training_people: CocoKeypoints, people: CocoKeypoints, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    before = (stopped / "state.pt").read_bytes()
+    with pytest.raises(InputError, match=r"of a training of litehrnet_18, got one of naive_litehrnet_18; choose"):
+        run_of(stopped, replace(RECIPE, model="litehrnet_18"), training_people, people, start="resume")
+    with pytest.raises(InputError, match=r"expected the \d+ people that the training was begun with, got \d+"):
+        run_of(stopped, RECIPE, people, people)
+    with pytest.raises(
+        InputError, match=r"state.pt: expected the state of a training to go on from, and there is none"
+    ):
+        run_of(tmp_path_factory.mktemp("empty"), RECIPE, training_people, people, start="resume")
+    assert (stopped / "state.pt").read_bytes() == before
+
+
+def test_checkpointed_blocks_learn_the_same(
+    outcome: tuple[RunFiles, Evaluation], training_people: CocoKeypoints, people: CocoKeypoints, tmp_path: Path
+) -> None:
+    recipe = replace(RECIPE, training=replace(RECIPE.training, epochs=1, warm_up_steps=0))
+    losses = []
+    for checkpointing in (False, True):
+        training = replace(recipe.training, gradient_checkpointing=checkpointing)
+        folder = tmp_path / str(checkpointing)
+        files, _ = run_of(folder, replace(recipe, training=training), training_people, people)
+        losses.append(json.loads(files.log.read_text())["loss_curve"])
+    assert len(losses[0]) == 2
+    assert losses[0] == losses[1]  # the same operations, some of them twice
+
+
+def test_average_weights_are_what_is_saved(
+    training_people: CocoKeypoints, people: CocoKeypoints, tmp_path: Path
+) -> None:
+    recipe = replace(RECIPE, training=replace(RECIPE.training, epochs=1, ema=0.5))
+    files, _ = run_of(tmp_path, recipe, training_people, people)
+    learner = TrainingState.load(files.state).learner
+    for name, value in read_checkpoint(files.checkpoint).items():
+        assert value.equal(learner["average"]["values"][name])
+    assert not all(value.equal(learner["network"][name]) for name, value in read_checkpoint(files.checkpoint).items())

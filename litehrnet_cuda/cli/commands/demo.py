@@ -8,9 +8,9 @@ import time
 
 from litehrnet_cuda.cli.arguments import at_least_one, whole_number
 
-TRAIN_IMAGES = 1800
+TRAIN_IMAGES = 3000
 VAL_IMAGES = 150
-EPOCHS = 4
+EPOCHS = 6
 
 EPILOG = """\
 Draws people with exact key points (different ones to train and to validate with), trains Lite-HRNet-18 from
@@ -21,6 +21,8 @@ arguments give equal results on one machine.
 writes
   OUT/data               the drawn people, as a COCO folder
   OUT/model.safetensors  the trained network; try `litehrnet predict IMAGE --checkpoint OUT/model.safetensors --out ...`
+  OUT/best.safetensors   the weights with the highest average precision after an epoch
+  OUT/state.pt           everything that the training would go on from
   OUT/recipe.json        everything that decided the outcome, beside the data
   OUT/metrics.json       average precision
   OUT/log.jsonl          loss, learning rate and average precision of every epoch
@@ -46,8 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from litehrnet_cuda.data.datasets import generate_splits
     from litehrnet_cuda.data.pose_dataset import Augmentation
-    from litehrnet_cuda.engine.run import Recipe, run_training
-    from litehrnet_cuda.engine.train import TrainConfig
+    from litehrnet_cuda.engine.recipe import Recipe, TrainConfig
+    from litehrnet_cuda.engine.run import run_training
     from litehrnet_cuda.files import output_folder
     from litehrnet_cuda.predictors import choose_device
 
@@ -72,7 +74,8 @@ def run(args: argparse.Namespace) -> int:
             epochs=args.epochs, batch_size=16, learning_rate=3e-3, warm_up_steps=50, decay="cosine", seed=args.seed
         ),
     )
-    files, evaluation = run_training(out, recipe, *people, device=device)
+    files, evaluation = run_training(out, recipe, *people, device=device, start="anew")
+    assert evaluation is not None
     minutes, seconds = divmod(round(time.monotonic() - started), 60)
     print(
         f"AP {evaluation.metrics['AP']:.3f} (AP .5 {evaluation.metrics['AP .5']:.3f}) on {len(people[1].people)} "

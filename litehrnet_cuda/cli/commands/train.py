@@ -1,82 +1,173 @@
-"""`litehrnet train`: a network from scratch, on generated people or a COCO folder."""
+"""`litehrnet train`: a network by a recipe, on generated people or a data set of your own."""
 
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING, Any
 
 from litehrnet_cuda.cli.arguments import DECODER_NAMES, at_least_one, image_size, whole_number
 
+if TYPE_CHECKING:
+    import torch
+
+    from litehrnet_cuda.engine.distributed import Processes
+    from litehrnet_cuda.engine.recipe import Recipe
+    from litehrnet_cuda.engine.run import Start
+
 EPILOG = """\
-data
-  By default people are drawn and written to OUT/data first. --data takes a folder with COCO's layout:
-  annotations/person_keypoints_{train2017,val2017}.json (or {train,val}), and the images in folders of
-  those names.
+A run that was stopped goes on with the same command, to the bit. docs/training.md says more, also on several GPUs:
+  torchrun --nproc-per-node 8 -m litehrnet_cuda train litehrnet_30_coco_256x192 --data coco --out runs/mine
 writes
   OUT/model.safetensors  the weights, with the network's name, joints and input size
-  OUT/recipe.json        everything that decided the outcome, beside the data
-  OUT/log.jsonl          loss, learning rate and average precision of every epoch
-  OUT/metrics.json       average precision on the validation people, in their annotated boxes
-  OUT/curve.png          loss and average precision over the steps
-  OUT/predictions.png    predictions beside the truth
+  OUT/best.safetensors   those with the highest score in a validation
+  OUT/state.pt           what the training goes on from
+  OUT/recipe.json        everything that decided the outcome, beside the data; can be given as RECIPE
+  OUT/log.jsonl          loss, learning rate and accuracy of every epoch; OUT/tensorboard where that is installed
+  OUT/metrics.json       accuracy on the validation people, in their annotated boxes
+  OUT/curve.png          loss and accuracy over the steps
+  OUT/predictions.png    predictions beside the truth; OUT/worst_and_best.png
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.usage = "litehrnet train [RECIPE] --out DIR [--data DIR] [options]"
     parser.epilog = EPILOG
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the results")
-    parser.add_argument("--data", metavar="DIR", help="COCO folder (default: generated people)")
-    parser.add_argument("--model", default="litehrnet_18", metavar="NAME", help="network (default: %(default)s)")
-    parser.add_argument(
-        "--size", type=image_size, default=(192, 256), metavar="WxH", help="input size, width first (default: 192x256)"
-    )
-    parser.add_argument("--sigma", type=float, metavar="S", help="of the target heat maps (default: by size)")
-    parser.add_argument("--decoder", choices=DECODER_NAMES, default="quarter", help="(default: %(default)s)")
-    parser.add_argument("--epochs", type=at_least_one, default=210, metavar="N", help="(default: %(default)s)")
-    parser.add_argument("--batch-size", type=at_least_one, default=64, metavar="N", help="(default: %(default)s)")
-    parser.add_argument("--learning-rate", type=float, default=2e-3, metavar="R", help="(default: %(default)s)")
-    parser.add_argument("--decay", choices=("step", "cosine"), default="step", help="(default: %(default)s)")
-    parser.add_argument(
-        "--images", type=at_least_one, default=2000, metavar="N", help="generated (default: %(default)s)"
-    )
-    parser.add_argument("--seed", type=whole_number, default=0, help="(default: %(default)s)")
-    parser.add_argument("--workers", type=whole_number, default=0, metavar="N", help="loader processes (default: 0)")
+    parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="name or .toml or .json file (default: generated)")
+    parser.add_argument("--list", action="store_true", help="show the recipes, and end")
+    parser.add_argument("--out", metavar="DIR", help="folder for the results")
+    parser.add_argument("--data", metavar="DIR", help="folder of COCO or MPII, or .toml (default: generated people)")
+    parser.add_argument("--images", type=at_least_one, default=2000, metavar="N", help="generated (default: 2000)")
+    parser.add_argument("--resume", action="store_true", help="go on in OUT even with another recipe")
+    parser.add_argument("--restart", action="store_true", help="train anew, and replace what is in OUT")
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
+    changes = parser.add_argument_group("changes to the recipe")
+    changes.add_argument("--model", metavar="NAME", help="network, see `litehrnet summary`")
+    changes.add_argument("--size", type=image_size, metavar="WxH", help="input size, width first; sigma follows it")
+    changes.add_argument("--sigma", type=float, metavar="S", help="of the target heat maps")
+    changes.add_argument("--decoder", choices=DECODER_NAMES, help="of heat maps; targets suit it")
+    changes.add_argument("--epochs", type=at_least_one, metavar="N")
+    changes.add_argument("--batch-size", type=at_least_one, metavar="N", help="people at once in each process")
+    changes.add_argument("--learning-rate", type=float, metavar="R", help="at the recipe's reference batch")
+    changes.add_argument("--decay", choices=("step", "cosine"))
+    changes.add_argument("--amp", choices=("none", "fp16", "bf16"), help="mixed precision")
+    changes.add_argument("--seed", type=whole_number, metavar="N")
+    changes.add_argument("--workers", type=whole_number, metavar="N", help="processes that cut out people")
+    changes.add_argument("--save-every", metavar="T", help="state within epochs: 10min, 30s, or steps such as 500")
+    changes.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="any setting, as in training.ema=0.9998"
+    )
+
+
+# The settings that options of their own change.
+_SETTINGS = {
+    "model": "model",
+    "size": "input_size",
+    "sigma": "sigma",
+    "decoder": "decoder",
+    "epochs": "training.epochs",
+    "batch_size": "training.batch_size",
+    "learning_rate": "training.learning_rate",
+    "decay": "training.decay",
+    "amp": "training.amp",
+    "seed": "training.seed",
+    "workers": "training.workers",
+    "save_every": "training.save_every",
+}
 
 
 def run(args: argparse.Namespace) -> int:
-    from litehrnet_cuda.data.datasets import find_splits, generate_splits
-    from litehrnet_cuda.engine.run import Recipe, run_training
-    from litehrnet_cuda.engine.train import TrainConfig
-    from litehrnet_cuda.files import output_folder
+    if args.list:
+        return _list()
+    from litehrnet_cuda.engine.distributed import connected, own_device
+    from litehrnet_cuda.engine.interruption import Interrupted
+    from litehrnet_cuda.errors import InputError
     from litehrnet_cuda.predictors import choose_device
 
-    recipe = Recipe(
-        model=args.model,
-        input_size=args.size,
-        sigma=default_sigma(args.size) if args.sigma is None else args.sigma,
-        decoder=args.decoder,
-        training=TrainConfig(
-            epochs=args.epochs,
-            batch_size=args.batch_size,
-            learning_rate=args.learning_rate,
-            decay=args.decay,
-            seed=args.seed,
-            workers=args.workers,
-        ),
-    )
-    device = choose_device(args.device)
-    if args.data:
-        people = find_splits(args.data)
-        out = output_folder(args.out)
-    else:
-        out = output_folder(args.out)
-        people = generate_splits(out / "data", train_images=args.images, val_images=200, seed=args.seed)
-    files, evaluation = run_training(out, recipe, *people, device=device)
-    print(f"AP {evaluation.metrics['AP']:.3f} on {len(people[1].people)} people; see {files.folder}")
+    if args.out is None:
+        raise InputError("expected --out with a folder for the results")
+    if args.resume and args.restart:
+        raise InputError("expected --resume or --restart, got both")
+    recipe = _recipe(args)
+    device = own_device(choose_device(args.device))
+    start: Start = "resume" if args.resume else "anew" if args.restart else "auto"
+    with connected(device) as processes:
+        try:
+            return _train(args, recipe, device, start, processes)
+        except Interrupted as stop:
+            if not processes.first:
+                return 130  # the first process says it
+            raise Interrupted(f"{stop}; go on with the same command") from None
+        except InputError as error:
+            if processes.first:
+                raise
+            raise InputError(f"process {processes.rank}: {error}") from error
+
+
+def _list() -> int:
+    from litehrnet_cuda.engine.recipe_files import list_recipes, load_recipe
+    from litehrnet_cuda.models.registry import list_models
+
+    print(f"{'recipe':22} {'size':8} {'epochs':6} {'batch':6} {'rate':7} {'for':5} what")
+    for name, about in list_recipes().items():
+        recipe = load_recipe(name)
+        training = recipe.training
+        size = f"{recipe.input_size[0]}x{recipe.input_size[1]}"
+        batch = training.reference_batch or training.batch_size
+        print(
+            f"{name:22} {size:8} {training.epochs:<6} {batch:<6} {training.learning_rate:<7g} {recipe.data:5} {about}"
+        )
+    print(f"each also with the name of a network before it: {', '.join(f'{name}_...' for name in list_models())}")
     return 0
 
 
-def default_sigma(size: tuple[int, int]) -> float:
-    """2 at 192x256 and 3 at 288x384, as published, and in proportion to the height elsewhere, but not below 1."""
-    return max(1.0, 2.0 * size[1] / 256)
+def _recipe(args: argparse.Namespace) -> Recipe:
+    from litehrnet_cuda.engine.recipe import default_sigma
+    from litehrnet_cuda.engine.recipe_files import DEFAULT, load_recipe, parse_value
+    from litehrnet_cuda.errors import InputError
+
+    changes: dict[str, Any] = {}
+    if args.size is not None:
+        changes["sigma"] = default_sigma(args.size)
+    for option, setting in _SETTINGS.items():
+        value = getattr(args, option)
+        if value is not None:
+            changes[setting] = value
+    for text in args.set:
+        name, separator, value = text.partition("=")
+        if not separator:
+            raise InputError(f"--set: expected KEY=VALUE such as training.ema=0.9998, got {text!r:.60}")
+        changes[name.strip()] = parse_value(value.strip())
+    recipe = load_recipe(args.recipe or DEFAULT, changes)
+    if recipe.data != "any" and not args.data:
+        raise InputError(
+            f"{args.recipe}: is for {recipe.data.upper()}'s images, which are not embedded; name their folder with "
+            f"--data, or train on generated people without a recipe"
+        )
+    return recipe
+
+
+def _train(args: argparse.Namespace, recipe: Recipe, device: torch.device, start: Start, processes: Processes) -> int:
+    from litehrnet_cuda.data import datasets
+    from litehrnet_cuda.engine.run import run_training
+    from litehrnet_cuda.files import output_folder
+
+    if args.data:
+        people = datasets.find_splits(args.data)
+        out = output_folder(args.out)
+    else:
+        out = output_folder(args.out)
+        if processes.first:
+            people = datasets.generate_splits(
+                out / "data", train_images=args.images, val_images=200, seed=recipe.training.seed
+            )
+        processes.wait()
+        if not processes.first:
+            people = datasets.find_splits(out / "data")
+    files, evaluation = run_training(
+        out, recipe, *people, device=device, start=start, processes=processes, progress=processes.first
+    )
+    if evaluation is not None:
+        score = f"{evaluation.score_name} {evaluation.score:.3f} (annotated boxes)"
+        print(f"{score} on {len(people[1].people)} people; see {files.folder}")
+    return 0

@@ -1,0 +1,143 @@
+"""Two processes are one with twice the batch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from process_group import run_processes
+
+from litehrnet_cuda.data.coco import CocoKeypoints
+from litehrnet_cuda.data.pose_dataset import NO_AUGMENTATION, PoseDataset
+from litehrnet_cuda.engine.distributed import ALONE, connected, launched_processes, own_device
+from litehrnet_cuda.engine.learner import Learner
+from litehrnet_cuda.engine.order import BatchOrder
+from litehrnet_cuda.engine.recipe import TrainConfig
+from litehrnet_cuda.models.registry import create_model
+
+STEPS = 2
+
+
+def learn(people: CocoKeypoints, out: Path, batch_size: int, accumulate: int) -> None:
+    """Some steps of this process; the first one saves gradients and weights. In fp64, to see more than rounding."""
+    torch.manual_seed(0)
+    model = create_model("litehrnet_18").double()
+    dataset = PoseDataset(people, (64, 64), sigma=1.0, augmentation=NO_AUGMENTATION)
+    with connected(torch.device("cpu")) as processes:
+        order = BatchOrder(8, batch_size, seed=0, rank=processes.rank, processes=processes.count)
+        learner = Learner(model, TrainConfig(accumulate=accumulate), processes)
+        batches = []
+        for indices in order:
+            samples = [dataset[index] for index in indices]
+            batches.append({name: torch.stack([s[name] for s in samples]).double() for name in samples[0]})
+        losses = [processes.mean(learner.step(batches, 1e-4)[None]) for _ in range(STEPS)]
+        gradients = {name: value.grad for name, value in learner.network.named_parameters()}
+        outcome = {"gradients": gradients, "state": learner.export().state_dict(), "losses": torch.cat(losses)}
+        if processes.first:
+            torch.save(outcome, out)
+
+
+CODE = """
+import sys, importlib.util
+from pathlib import Path
+from litehrnet_cuda.data.coco import CocoKeypoints
+spec = importlib.util.spec_from_file_location("cases", sys.argv[1])
+cases = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(cases)
+people = CocoKeypoints(Path(sys.argv[2]), Path(sys.argv[3]))
+cases.learn(people, Path(sys.argv[4]), int(sys.argv[5]), int(sys.argv[6]))
+"""
+
+
+@pytest.mark.parametrize(("batch_size", "accumulate"), [(4, 1), pytest.param(2, 2, marks=pytest.mark.slow)])
+def test_two_processes_take_the_steps_of_one_with_twice_the_batch(
+    people: CocoKeypoints, tmp_path: Path, batch_size: int, accumulate: int
+) -> None:
+    arguments = [__file__, str(people.annotation_file), str(people.image_dir)]
+    run_processes(2, "-c", CODE, *arguments, str(tmp_path / "two.pt"), str(batch_size), str(accumulate))
+    learn(people, tmp_path / "one.pt", 2 * batch_size, accumulate)
+    one, two = (torch.load(tmp_path / name, weights_only=True) for name in ("one.pt", "two.pt"))
+    # Float64 sums in another order; the first step of Adam makes differences of tiny gradients as large as its rate of
+    # 1e-4 where they are near its epsilon of 1e-8, so that the second step's gradients differ by more.
+    torch.testing.assert_close(two["losses"], one["losses"], rtol=1e-7, atol=0)
+    scale = max(float(value.abs().max()) for value in one["gradients"].values())
+    for name, value in one["gradients"].items():
+        torch.testing.assert_close(two["gradients"][name], value, rtol=0, atol=1e-6 * scale, msg=name)
+    for name, value in one["state"].items():
+        torch.testing.assert_close(two["state"][name], value, rtol=1e-6, atol=1e-6, msg=name)
+
+
+FLAGS = """
+import sys, json, torch
+from litehrnet_cuda.engine.distributed import connected, launched_processes
+with connected(torch.device("cpu")) as processes:
+    flags = processes.any(processes.first, not processes.first, False)
+    mean = processes.mean(torch.tensor([2.0 * processes.rank, 5.0])).tolist()
+    print(json.dumps([processes.rank, processes.count, processes.first, flags, mean, launched_processes()]))
+"""
+
+
+def test_processes_agree() -> None:
+    found = [json.loads(text) for text in run_processes(2, "-c", FLAGS)]
+    both = [[True, True, False], [1.0, 5.0], 2]
+    assert found == [[0, 2, True, *both], [1, 2, False, *both]]
+
+
+def test_alone_everything_is_as_it_is() -> None:
+    with connected(torch.device("cpu")) as processes:
+        assert processes is ALONE
+        assert processes.first
+        assert processes.any(True, False) == [True, False]
+        value = torch.tensor([1.0])
+        assert processes.mean(value) is value
+        processes.wait()
+    assert launched_processes() == 1
+
+
+def test_every_process_takes_the_gpu_of_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert own_device(torch.device("cuda")) == torch.device("cuda")
+    monkeypatch.setenv("RANK", "5")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    assert own_device(torch.device("cuda")) == torch.device("cuda:1")
+    assert own_device(torch.device("cuda:3")) == torch.device("cuda:3")
+    assert own_device(torch.device("cpu")) == torch.device("cpu")
+
+
+FAULT = """
+import sys, torch
+from pathlib import Path
+from litehrnet_cuda.data.coco import CocoKeypoints
+from litehrnet_cuda.data.pose_dataset import PoseDataset
+from litehrnet_cuda.engine.distributed import connected
+from litehrnet_cuda.engine.learner import Learner
+from litehrnet_cuda.engine.recipe import TrainConfig
+from litehrnet_cuda.engine.train import train
+from litehrnet_cuda.errors import InputError
+from litehrnet_cuda.models.registry import create_model
+people = CocoKeypoints(Path(sys.argv[1]), Path(sys.argv[2]))
+step = Learner.step
+calls = []
+def failing(self, *args):
+    calls.append(1)
+    if len(calls) == 2 and processes.rank == 1:
+        raise MemoryError
+    return step(self, *args)
+Learner.step = failing
+with connected(torch.device("cpu")) as processes:
+    try:
+        dataset = PoseDataset(people, (64, 64))
+        train(create_model("naive_litehrnet_18"), dataset, TrainConfig(batch_size=2), processes=processes)
+    except InputError as error:
+        print(error)
+        sys.exit(2)
+"""
+
+
+def test_where_one_gives_out_all_stop(people: CocoKeypoints) -> None:
+    first, second = run_processes(2, "-c", FAULT, str(people.annotation_file), str(people.image_dir), expected=2)
+    assert "another process of this training has stopped, see what it says; " in first
+    assert "out of memory: " in second
+    assert "Traceback" not in first + second
