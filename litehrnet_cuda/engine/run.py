@@ -190,9 +190,8 @@ def run_training(
     )
     evaluation = evaluate(estimator, validation_people, workers=recipe.training.workers, progress=progress)
     with written_whole(files.metrics) as draft:
-        draft.write_text(
-            json.dumps({"boxes": "annotated", "flip_test": recipe.flip_test, **evaluation.metrics}, indent=1) + "\n"
-        )
+        figures = {"boxes": evaluation.boxes, "flip_test": recipe.flip_test, **evaluation.metrics}
+        draft.write_text(json.dumps(figures, indent=1) + "\n")
     with written_whole(files.curve) as draft:
         plot_training_curve(curve(history), draft, evaluation.score_name)
     with written_whole(files.predictions) as draft:

@@ -42,7 +42,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_files_that_the_help_names_are_written_and_no_others(out: Path) -> None:
     named = set(re.findall(r"^  OUT/(\S+) ", demo.EPILOG, re.MULTILINE))
-    assert len(named) == 9
+    assert len(named) == 10
     assert {path.name for path in out.iterdir()} - {"tensorboard"} == named
 
 

@@ -53,7 +53,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_files_that_the_help_names_are_written_and_no_others(out: Path) -> None:
     named = set(re.findall(r"^  OUT/(\S+) ", EPILOG, re.MULTILINE))
-    assert len(named) == 8
+    assert len(named) == 9
     assert {path.name for path in out.iterdir()} - {"tensorboard"} == named | {"data"}
 
 
@@ -97,7 +97,7 @@ def test_the_same_data_from_a_folder_give_the_same_network_to_the_bit(
     shutil.copy(out / "data" / "annotations" / "person_keypoints_train.json", data / "annotations")
     assert main(["train", "--data", str(data), *TINY, "--out", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
-    assert re.fullmatch(rf"AP \d\.\d{{3}} on \d+ people; see {tmp_path / 'out'}\n", printed)
+    assert re.fullmatch(rf"AP \d\.\d{{3}} \(annotated boxes\) on \d+ people; see {tmp_path / 'out'}\n", printed)
     assert not (tmp_path / "out" / "data").exists()
     files = [folder / "model.safetensors" for folder in (out, tmp_path / "out")]
     assert_same(*map(read_checkpoint, files))
@@ -110,7 +110,7 @@ def recipes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Recipe, dict[str, Any
 
     def remember(folder: Path, recipe: Recipe, *people: Any, **options: Any) -> Any:
         calls.append((recipe, options))
-        return SimpleNamespace(folder=folder), SimpleNamespace(metrics={"AP": 0.5})
+        return SimpleNamespace(folder=folder), SimpleNamespace(score=0.5, score_name="AP", boxes="annotated")
 
     monkeypatch.setattr(engine_run, "run_training", remember)
     return calls
@@ -131,7 +131,7 @@ def test_options_reach_the_training(
     augmentation = Augmentation(rotation=60)
     assert recipe == Recipe("naive_litehrnet_18", (96, 128), 1.5, "udp", False, augmentation, config)
     assert passed == {"device": torch.device("cpu"), "start": "auto", "processes": ALONE, "progress": True}
-    assert capsys.readouterr().out.startswith("AP 0.500 on ")
+    assert capsys.readouterr().out.startswith("AP 0.500 (annotated boxes) on ")
 
 
 def test_the_defaults_are_the_official_recipe(
@@ -313,7 +313,7 @@ def test_a_run_that_is_killed_again_and_again_gives_the_same_to_the_bit(small_da
 def test_two_processes_train_and_one_writes(small_data: Path, tmp_path: Path) -> None:
     first, second = run_processes(2, *train_command(small_data, tmp_path / "out"))
     assert "epoch 2/2, loss" in first
-    assert re.search(r"AP \d\.\d{3} on \d+ people", first)
+    assert re.search(r"AP \d\.\d{3} \(annotated boxes\) on \d+ people", first)
     assert second == ""
     rows = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
     people = len(json.loads((small_data / "annotations" / "person_keypoints_train.json").read_text())["annotations"])

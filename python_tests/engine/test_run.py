@@ -36,7 +36,7 @@ RECIPE = Recipe(
     training=TrainConfig(epochs=2, batch_size=3, seed=3),
 )
 FILES = {"model.safetensors", "best.safetensors", "state.pt", "recipe.json", "log.jsonl", "metrics.json"}
-FILES |= {"curve.png", "predictions.png"}
+FILES |= {"curve.png", "predictions.png", "worst_and_best.png"}
 
 
 def names_in(folder: Path) -> set[str]:
@@ -67,7 +67,7 @@ def test_the_folder_holds_the_files_and_nothing_else(outcome: tuple[RunFiles, Ev
     files, _ = outcome
     assert names_in(files.folder) == FILES
     named = {files.checkpoint, files.recipe, files.log, files.metrics, files.curve, files.predictions}
-    named |= {files.best, files.state}
+    named |= {files.best, files.state, files.worst_and_best}
     assert named == {files.folder / name for name in FILES}
 
 
@@ -114,7 +114,7 @@ def test_metrics_and_log_agree_with_the_evaluation(
 
 def test_pictures_are_pictures(outcome: tuple[RunFiles, Evaluation]) -> None:
     files, _ = outcome
-    for path in (files.curve, files.predictions):
+    for path in (files.curve, files.predictions, files.worst_and_best):
         picture = cv2.imread(str(path))
         assert picture is not None, path.name
         assert picture.std() > 5, f"{path.name} is not blank"

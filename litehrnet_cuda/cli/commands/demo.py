@@ -28,6 +28,7 @@ writes
   OUT/log.jsonl          loss, learning rate and average precision of every epoch
   OUT/curve.png          the same as a picture
   OUT/predictions.png    predictions beside the truth
+  OUT/worst_and_best.png the people that were found worst, and those that were found best
 """
 
 

@@ -25,7 +25,8 @@ writes
   OUT/log.jsonl          loss, learning rate and accuracy of every epoch; OUT/tensorboard where that is installed
   OUT/metrics.json       accuracy on the validation people, in their annotated boxes
   OUT/curve.png          loss and accuracy over the steps
-  OUT/predictions.png    predictions beside the truth; OUT/worst_and_best.png
+  OUT/predictions.png    predictions beside the truth
+  OUT/worst_and_best.png the people that were found worst, and those that were found best
 """
 
 
@@ -168,6 +169,6 @@ def _train(args: argparse.Namespace, recipe: Recipe, device: torch.device, start
         out, recipe, *people, device=device, start=start, processes=processes, progress=processes.first
     )
     if evaluation is not None:
-        score = f"{evaluation.score_name} {evaluation.score:.3f} (annotated boxes)"
+        score = f"{evaluation.score_name} {evaluation.score:.3f} ({evaluation.boxes} boxes)"
         print(f"{score} on {len(people[1].people)} people; see {files.folder}")
     return 0
