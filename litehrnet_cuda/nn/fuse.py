@@ -119,6 +119,10 @@ class LiteHRModule(nn.Module):
             sums.append(total)
         return sums
 
+    def _is_plain(self) -> bool:
+        """Whether this is the fuse step and the ReLU behind it that :meth:`_fuse_with_ops` replaces."""
+        return type(self).fuse is LiteHRModule.fuse and type(self.relu) is nn.ReLU
+
     def _fuse_with_ops(self, x: list[Tensor]) -> list[Tensor]:
         """The fuse step and the ReLU behind it: convolutions with their batch norms, sums with the ReLU."""
         from litehrnet_cuda.functional import weighted_sum
@@ -144,9 +148,7 @@ class LiteHRModule(nn.Module):
             x = self.layers(x)
         else:
             x = [layer(s) for layer, s in zip(self.layers, x, strict=True)]
-        is_own = type(self).fuse is LiteHRModule.fuse  # and not that of a class which computes something else
-        is_own = is_own and type(self.relu) is nn.ReLU
-        if self.with_fuse and is_own and fuses_layers([self.fuse_layers, self.relu], x):
+        if self.with_fuse and self._is_plain() and fuses_layers([self.fuse_layers, self.relu], x):
             x = self._fuse_with_ops(x)
         elif self.with_fuse:
             x = [self.relu(s) for s in self.fuse(x)]
