@@ -223,7 +223,7 @@ class CocoKeypoints(PoseAnnotations):
                 f"{where}: bbox: expected left, top, width, height within {size}, got {shown}",
             )
         if "area" not in entry:
-            self._remark("area is missing", f"{where}: area: the field is missing, which average precision needs")
+            self._remark("area is missing", f"{where}: area: the field is missing; average precision takes the box's")
         elif entry["area"] <= 0 and corner_and_size[2:].all():
             self._remark(
                 "area is not positive",

@@ -76,12 +76,12 @@ def find_splits(folder_or_file: str | Path) -> tuple[PoseAnnotations, PoseAnnota
     found = locate_splits(folder_or_file)
     for split in SPLIT_NAMES:
         if split not in found:
-            raise InputError(f"{folder_or_file}: {split}: expected a table [{split}] with annotations and images")
+            raise InputError(f"{folder_or_file}: expected {_place(Path(folder_or_file), split, found)}, found none")
     return found["train"].read(), found["val"].read()
 
 
 def locate_splits(folder_or_file: str | Path) -> dict[str, Split]:
-    """The parts ``"train"`` and ``"val"`` of a data set, unread; see :func:`find_splits`. A TOML file may lack one."""
+    """The parts ``"train"`` and ``"val"`` of a data set, unread; see :func:`find_splits`. One may be missing."""
     path = Path(folder_or_file)
     if path.suffix.lower() == ".toml":
         description = read_description(path)
@@ -91,15 +91,26 @@ def locate_splits(folder_or_file: str | Path) -> dict[str, Split]:
         }
     annotations = path / "annotations"
     if any((annotations / f"mpii_{split}.json").is_file() for split in SPLIT_NAMES):
-        return {split: Split(_mpii_file(path, split), path / "images", MPII) for split in SPLIT_NAMES}
+        files = {split: annotations / f"mpii_{split}.json" for split in SPLIT_NAMES}
+        return {split: Split(file, path / "images", MPII) for split, file in files.items() if file.is_file()}
     if any(file.is_file() for split in SPLIT_NAMES for file in _coco_files(path, split)):
-        return {split: _coco_split(path, split, COCO) for split in SPLIT_NAMES}
+        there = [split for split in SPLIT_NAMES if any(file.is_file() for file in _coco_files(path, split))]
+        return {split: _coco_split(path, split, COCO) for split in there}
     if not path.is_dir():
         raise InputError(f"{path}: expected a folder of data or a TOML file that describes them, found neither")
     raise InputError(
         f"{path}: expected COCO's layout (annotations/person_keypoints_train2017.json, ...), MPII's"
         " (annotations/mpii_train.json, ...), or the TOML file of a data set instead of its folder; found none"
     )
+
+
+def _place(path: Path, split: str, found: dict[str, Split]) -> str:
+    """Where a part of a data set belongs, of which another part was found."""
+    if path.suffix.lower() == ".toml":
+        return f"a table [{split}] with annotations and images"
+    if is_mpii_file(next(iter(found.values())).annotation_file):
+        return str(path / "annotations" / f"mpii_{split}.json")
+    return " or ".join(map(str, _coco_files(path, split)))
 
 
 def find_coco_splits(folder: str | Path, keypoint_set: KeypointSet = COCO) -> tuple[CocoKeypoints, CocoKeypoints]:
@@ -129,13 +140,6 @@ def _coco_split(folder: Path, split: str, keypoint_set: KeypointSet) -> Split:
             images = folder / name
             return Split(file, images if images.is_dir() else folder / "images" / name, keypoint_set)
     raise InputError(f"{folder}: expected {' or '.join(map(str, files))}, found neither")
-
-
-def _mpii_file(folder: Path, split: str) -> Path:
-    file = folder / "annotations" / f"mpii_{split}.json"
-    if not file.is_file():
-        raise InputError(f"{folder}: expected {file}, but there is no such file")
-    return file
 
 
 def generate_splits(

@@ -226,7 +226,9 @@ def _checked_metric(metric: Metric | None, annotations: PoseAnnotations) -> Metr
                 f"{annotations.annotation_file}: expected annotations in COCO's format for average precision, got "
                 f"{type(annotations).__name__}; measure pckh or pck"
             )
-        coco_average_precision([], annotations.annotation_file, annotations.keypoint_set)
+        coco_average_precision(
+            [], annotations.annotation_file, annotations.keypoint_set, category_ids=annotations.category_ids
+        )
     if chosen == "pckh":
         if len(annotations.keypoint_set) != len(MPII):
             raise InputError(
@@ -253,7 +255,10 @@ def _precision(
         joint_threshold=joint_threshold,
         category_id=annotations.category_ids[0],
     )
-    return coco_average_precision(results, annotations.annotation_file, annotations.keypoint_set), results
+    metrics = coco_average_precision(
+        results, annotations.annotation_file, annotations.keypoint_set, category_ids=annotations.category_ids
+    )
+    return metrics, results
 
 
 def _by_person(

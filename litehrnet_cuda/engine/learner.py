@@ -136,3 +136,5 @@ class Learner:
             self.scaler.load_state_dict(state["scaler"])
         if self.average is not None and state["average"] is not None:
             self.average.load_state_dict(state["average"])
+        elif self.average is not None:  # asked for since: it begins here, not with untrained weights
+            self.average = WeightAverage(self.network, self.config.ema)

@@ -69,7 +69,7 @@ class TrainingLog:
         if self._file is not None:
             with self._file.open("a") as file:
                 file.write(json.dumps(record) + "\n")
-        score = [f"{record['score_name']} {record['score']:.3f}"] if "score" in record else []
+        score = [f"{record['score_name']} {record['score']:.3f} (annotated boxes)"] if "score" in record else []
         parts = [f"epoch {record['epoch']}/{self._epochs}", f"loss {record['loss']:.2e}", *score]
         self.say(", ".join([*parts, f"{record['images_per_second']:.0f} images/s"]))
         if self._writer is not None:

@@ -192,7 +192,7 @@ def _convert(kind: Any, value: Any, source: str, name: str) -> Any:
     if dataclasses.is_dataclass(kind):
         return _build(kind, value, source, f"{name}.")
     converted = _fitting(kind, value)
-    if converted is None and value is not None:
+    if converted is None:
         raise InputError(f"{source}: {name}: expected {_in_words(kind)}, got {value!r:.60}")
     return converted
 

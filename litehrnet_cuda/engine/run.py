@@ -134,6 +134,8 @@ def run_training(
     chosen_device = choose_device(device)
     files = RunFiles(output_folder(folder) if processes.first else Path(folder))
     state = _state_to_go_on_from(files, recipe, len(training_people.people), start)
+    dataset = _dataset(training_people, recipe)
+    validation_people.require_images(person.image_id for person in validation_people.people)
     processes.wait()  # until all have looked at the files, and only then:
     if processes.first:
         _prepare_folder(files, recipe, anew=not state.learner)
@@ -172,7 +174,7 @@ def run_training(
     log = TrainingLog(files.log, tensorboard=files.tensorboard, progress=progress)
     history = train(
         model,
-        _dataset(training_people, recipe),
+        dataset,
         recipe.training,
         validate=save_and_measure,
         keep_best=keep_best,
@@ -205,6 +207,11 @@ def _state_to_go_on_from(files: RunFiles, recipe: Recipe, people: int, start: St
     """The state in the folder, or the beginning."""
     beginning = TrainingState(asdict(recipe), people)
     if start == "anew" or (start == "auto" and not files.state.exists()):
+        if start == "auto" and files.checkpoint.exists():
+            raise InputError(
+                f"{files.folder}: holds weights ({files.checkpoint.name}) and no state to go on from; choose another "
+                "--out, or replace them with --restart"
+            )
         return beginning
     state = TrainingState.load(files.state)
     earlier = recipe_of(state.recipe, str(files.state))

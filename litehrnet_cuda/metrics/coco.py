@@ -104,14 +104,19 @@ def coco_results(
 
 
 def coco_average_precision(
-    results: Sequence[dict[str, Any]], annotations: str | Path | dict[str, Any], keypoint_set: KeypointSet = COCO
+    results: Sequence[dict[str, Any]],
+    annotations: str | Path | dict[str, Any],
+    keypoint_set: KeypointSet = COCO,
+    category_ids: Sequence[int] | None = None,
 ) -> dict[str, float]:
     """Average precision and recall over OKS 0.50:0.05:0.95, as COCO defines them.
 
     Args:
         results: as :func:`coco_results` writes them.
-        annotations: COCO key-point annotations: a file, or its content. Needs ``area`` of every annotation.
+        annotations: COCO key-point annotations: a file, or its content. Where ``area`` is missing the box's is taken.
         keypoint_set: its sigmas are used.
+        category_ids: whose annotations count, all as the first one, which results name; those of all by default, each
+            of its own.
 
     Returns:
         the ten numbers named by ``STATISTICS``, 0..1; -1 where there is nobody to find (such as nobody of medium size).
@@ -123,7 +128,7 @@ def coco_average_precision(
     from pycocotools.coco import COCO as CocoIndex
     from pycocotools.cocoeval import COCOeval
 
-    content = _evaluable(annotations)
+    content = _evaluable(annotations, category_ids)
     known, joints = {image["id"] for image in content["images"]}, len(keypoint_set)
     for index, result in enumerate(results):
         if result["image_id"] not in known:
@@ -157,7 +162,7 @@ def _score(pose: PredictedPose, mode: ScoreMode, threshold: float) -> float:
     return pose.box_score * float(confident.mean()) if len(confident) else 0.0
 
 
-def _evaluable(annotations: str | Path | dict[str, Any]) -> dict[str, Any]:
+def _evaluable(annotations: str | Path | dict[str, Any], category_ids: Sequence[int] | None = None) -> dict[str, Any]:
     """A copy of the annotations as pycocotools needs them."""
     name = "annotations" if isinstance(annotations, dict) else str(annotations)
     try:
@@ -170,9 +175,16 @@ def _evaluable(annotations: str | Path | dict[str, Any]) -> dict[str, Any]:
     try:
         # pycocotools takes the id 0 for "not found": number the annotations anew from 1.
         for number, annotation in enumerate(content["annotations"], start=1):
+            category = annotation.get("category_id", content["categories"][0]["id"])
+            if category_ids is not None:
+                if category not in category_ids:
+                    continue
+                category = category_ids[0]  # pycocotools cannot do without categories where it measures key points
             visible = int(np.count_nonzero(np.asarray(annotation["keypoints"])[2::3]))
-            fields = {key: annotation[key] for key in ("image_id", "category_id", "bbox", "area", "keypoints")}
-            people.append({**fields, "id": number, "iscrowd": annotation.get("iscrowd", 0), "num_keypoints": visible})
+            fields = {key: annotation[key] for key in ("image_id", "bbox", "keypoints")}
+            fields |= {"id": number, "category_id": category, "num_keypoints": visible}
+            area = annotation.get("area", annotation["bbox"][2] * annotation["bbox"][3])
+            people.append({**fields, "area": area, "iscrowd": annotation.get("iscrowd", 0)})
         images = [image | {"id": image["id"]} for image in content["images"]]
         return {"images": images, "categories": content["categories"], "annotations": people}
     except KeyError as error:

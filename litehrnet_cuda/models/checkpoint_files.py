@@ -142,7 +142,7 @@ def write_safetensors(
         raise InputError(f"path: expected a name that ends in .safetensors, got {path.name}")
     # Clones, because safetensors refuses tensors that share memory.
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state_dict.items()}
-    with written_whole(path) as draft:
+    with written_whole(path, durable=True) as draft:
         try:
             # One entry only: safetensors writes several in random order, and equal networks should give equal files.
             safetensors.torch.save_file(tensors, draft, {_METADATA_KEY: metadata.to_json()})

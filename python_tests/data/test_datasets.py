@@ -132,8 +132,9 @@ def test_mpii_s_layout_is_found(mpii_folder: Path) -> None:
     assert train.keypoint_set is MPII
     assert val.image_dir == mpii_folder / "images"
     (mpii_folder / "annotations" / "mpii_val.json").unlink()
-    with pytest.raises(InputError, match=r"expected \S*mpii_val\.json, but there is no such file"):
+    with pytest.raises(InputError, match=r"expected \S*mpii_val\.json, found none"):
         find_splits(mpii_folder)
+    assert list(locate_splits(mpii_folder)) == ["train"]
 
 
 def test_a_description_is_followed(folder: Path, mpii_folder: Path) -> None:
@@ -150,7 +151,9 @@ def test_a_description_is_followed(folder: Path, mpii_folder: Path) -> None:
     file = mpii_folder / "mine.toml"  # MPII's form in folders of one's own
     file.write_text('name = "mpii"\n[train]\nannotations = "annotations/mpii_train.json"\nimages = "images"\n')
     assert isinstance(locate_splits(file)["train"].read(), MpiiKeypoints)
-    with pytest.raises(InputError, match=r"mine\.toml: val: expected a table \[val\] with annotations and images"):
+    with pytest.raises(
+        InputError, match=r"mine\.toml: expected a table \[val\] with annotations and images, found none"
+    ):
         find_splits(file)
 
 

@@ -181,3 +181,11 @@ def test_it_goes_on_from_its_state(options: dict[str, Any]) -> None:
     assert all(torch.equal(value, weights(other)[name]) for name, value in weights(one).items())
     exported = other.export().state_dict()
     assert all(torch.equal(value, exported[name]) for name, value in one.export().state_dict().items())
+
+
+def test_an_average_that_is_asked_for_later_begins_with_the_weights_of_the_state() -> None:
+    before, _ = stepped(batch(0))
+    learner = Learner(network(), TrainConfig(ema=0.9))
+    learner.load_state_dict(copy.deepcopy(before.state_dict()))
+    for name, value in learner.export().named_parameters():
+        assert value.equal(weights(before)[name])

@@ -48,7 +48,7 @@ def test_an_epoch_is_a_line_that_stays(capsys: pytest.CaptureFixture[str]) -> No
     assert printed.out == ""
     assert printed.err.splitlines() == [
         "going on at step 4 of 12",
-        "epoch 2/3, loss 1.25e-03, AP 0.250, 123 images/s",
+        "epoch 2/3, loss 1.25e-03, AP 0.250 (annotated boxes), 123 images/s",
         "epoch 3/3, loss 1.25e-03, 123 images/s",
     ]
 

@@ -49,6 +49,7 @@ def test_official_recipes_for_all_networks(name: str, model: str) -> None:
     assert (augmentation.flip_probability, augmentation.scale) == (0.5, 0.25)
     assert (recipe.decoder, recipe.flip_test) == ("quarter", True)
     assert recipe.data == name.removeprefix("mmpose1_").split("_")[0]
+    assert training.workers == (2 if recipe.data == "mpii" else 4)
 
 
 def test_the_default_is_the_official_recipe_without_scaling() -> None:
@@ -124,6 +125,8 @@ def test_unknown_recipes_are_said(name: str, message: str) -> None:
         ({"training": 1}, "there is no setting 'training'"),
         ({"training.epochs": 1.5}, "training.epochs: expected a whole number, got 1.5"),
         ({"training.epochs": "many"}, "training.epochs: expected a whole number, got 'many'"),
+        ({"training.ema": None}, "training.ema: expected a number, got None"),
+        ({"input_size": None}, "input_size: expected a list such as [int, int], got None"),
         ({"training.ema": "much"}, "training.ema: expected a number, got 'much'"),
         ({"training.compile": 1}, "training.compile: expected true or false, got 1"),
         ({"training.amp": "fp8"}, "training.amp: expected one of none, fp16, bf16, got 'fp8'"),

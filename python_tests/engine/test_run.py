@@ -227,6 +227,20 @@ def test_a_finished_run_stays_as_it_is(
     assert {path.name: path.read_bytes() for path in files.folder.iterdir() if path.is_file()} == before
 
 
+def test_weights_without_a_state_are_not_replaced_unasked(
+    training_people: CocoKeypoints, people: CocoKeypoints, tmp_path: Path
+) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    with pytest.raises(InputError, match=r"holds weights \(model\.safetensors\) and no state to go on from"):
+        run_of(tmp_path, RECIPE, training_people, people)
+    absent = CocoKeypoints(training_people.annotation_file, tmp_path)
+    with pytest.raises(InputError, match="is missing; check the image folder"):  # nor before all is there
+        run_of(tmp_path, RECIPE, absent, people, start="anew")
+    with pytest.raises(InputError, match="is missing; check the image folder"):
+        run_of(tmp_path, RECIPE, training_people, absent, start="anew")
+    assert (tmp_path / "model.safetensors").read_bytes() == b"weights"
+
+
 def test_a_run_goes_on_with_another_recipe_if_it_is_asked_to(
     stopped: Path, training_people: CocoKeypoints, people: CocoKeypoints
 ) -> None:

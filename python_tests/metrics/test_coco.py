@@ -120,10 +120,34 @@ def without(field: str) -> dict:
     return truth
 
 
+def test_missing_areas_and_categories_have_defaults():
+    truth = made_up()
+    expected = coco_average_precision(perfect(truth), truth, THREE)
+    for annotation in truth["annotations"]:
+        annotation["area"] = annotation["bbox"][2] * annotation["bbox"][3]
+    same = coco_average_precision(perfect(truth), truth, THREE)
+    for annotation in truth["annotations"]:
+        del annotation["area"], annotation["category_id"]
+    assert coco_average_precision(perfect(truth), truth, THREE) == same
+    assert same["AP"] == expected["AP"] == pytest.approx(1.0)
+
+
+def test_categories_that_count_are_one():
+    truth = made_up()
+    results = perfect(truth)  # all of the first category
+    other = truth["categories"][0] | {"id": 7}
+    truth["categories"].append(other)
+    truth["annotations"][-1]["category_id"] = 7
+    without_points = {"id": 99, "image_id": truth["images"][0]["id"], "category_id": 8, "bbox": [0, 0, 1, 1]}
+    truth["annotations"].append(without_points)
+    ids = [truth["categories"][0]["id"], 7]
+    assert coco_average_precision(results, truth, THREE, category_ids=ids)["AP"] == pytest.approx(1.0)
+
+
 @pytest.mark.parametrize(
     ("annotations", "message"),
     [
-        (without("area"), "annotations: the field area is missing, which average precision needs"),
+        (without("bbox"), "annotations: the field bbox is missing, which average precision needs"),
         ({"images": []}, "annotations: the field annotations is missing"),
         (made_up() | {"images": [{"file_name": "a.jpg"}]}, "annotations: the field id is missing"),
         (
