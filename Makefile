@@ -6,7 +6,7 @@ TORCH ?= torch==2.13.0
 CUDA_TORCH ?= torch==2.14.1
 WORKERS ?= auto
 
-# Kernels take a minute or two to build and run on GPUs alone: without one they are left out here, not so by `pip install .`.
+# Kernels take ten minutes or more to build, for all architectures on two cores, and run on GPUs alone: without one they are left out here, not so by `pip install .`.
 export LITEHRNET_CUDA_BUILD ?= $(if $(shell nvidia-smi -L 2>/dev/null),auto,cpu)
 
 BIN := $(VENV)/bin
