@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -14,6 +15,10 @@ from typing import Any
 import torch
 
 from litehrnet_cuda.errors import InputError
+
+REPEAT_SECONDS = 1.0
+# Of what is allocated outside of PyTorch's allocator, or by libraries in it.
+_OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
 
 
 class TrainingStopped(InputError):
@@ -25,7 +30,10 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Interruption:
-    """Turns the first SIGINT (Ctrl-C) or SIGTERM into a wish to stop; the second one ends the process at once.
+    """Turns the first SIGINT (Ctrl-C) or SIGTERM into a wish to stop; a later one ends the process at once.
+
+    What comes within ``REPEAT_SECONDS`` of the first is the same wish: schedulers signal every process of a group, and
+    `torchrun` passes on what it gets, so that one stop arrives twice.
 
     A context: signals are as before after it. Outside of the main thread, where Python delivers none, it does nothing.
     """
@@ -33,6 +41,7 @@ class Interruption:
     def __init__(self) -> None:
         self.requested = False
         self._at_once = False
+        self._first = 0.0  # when it was requested
         self._before: dict[int, Any] = {}
         self._process = os.getpid()
 
@@ -61,10 +70,16 @@ class Interruption:
     def _notice(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:  # a process that reads images, which the one that trains will end
             return
-        self.requested = True
-        signal.signal(number, signal.SIG_DFL)
+        if self.requested and time.monotonic() - self._first > REPEAT_SECONDS:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(self._process, number)
+            return
+        repeated, self.requested = self.requested, True
         if self._at_once:
             raise KeyboardInterrupt
+        if repeated:
+            return
+        self._first = time.monotonic()
         # Not print, which may be in the middle of a line of its own.
         os.write(2, b"\nfinishing the step to save the state of the training; once more ends it at once\n")
 
@@ -101,7 +116,9 @@ def orderly_stops(resort: Callable[[], str], advice: str) -> Iterator[None]:
 
 def _reason(error: Exception, advice: str) -> str | None:
     text = str(error)
-    out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text
+    out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
+        said in text for said in _OUT_OF_MEMORY
+    )
     if out_of_memory or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return f"out of memory: {advice}"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
