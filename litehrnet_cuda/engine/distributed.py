@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 # One process draws people or validates while the others wait, for hours on end.
-_PATIENCE = timedelta(days=7)
+PATIENCE = timedelta(days=7)
 _control: Any = None  # connects the processes for small messages, in memory of the CPU
 
 
@@ -87,9 +87,9 @@ def connected(device: torch.device) -> Iterator[Processes]:
         torch.cuda.set_device(device)
         dist.init_process_group("nccl", device_id=device)
     else:
-        dist.init_process_group("gloo", timeout=_PATIENCE)
+        dist.init_process_group("gloo", timeout=PATIENCE)
     try:
-        _control = dist.new_group(backend="gloo", timeout=_PATIENCE)
+        _control = dist.new_group(backend="gloo", timeout=PATIENCE)
         processes = Processes(dist.get_rank(), dist.get_world_size())
         yield processes
         processes.wait()  # none leaves while another has something to say to it

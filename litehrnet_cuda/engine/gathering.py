@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import torch.distributed as dist
 
+from litehrnet_cuda.engine.distributed import PATIENCE
 from litehrnet_cuda.errors import InputError
 
 Result = TypeVar("Result")
@@ -43,7 +44,7 @@ def joined_processes() -> Iterator[None]:
     if not {"RANK", "WORLD_SIZE"} <= os.environ.keys() or is_distributed():
         yield
         return
-    dist.init_process_group("gloo")
+    dist.init_process_group("gloo", timeout=PATIENCE)
     try:
         yield
     finally:
