@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from litehrnet_cuda.models.checkpoints import load_checkpoint
     from litehrnet_cuda.models.registry import create_model, list_models
     from litehrnet_cuda.nn.replacement import use_fused_modules
-    from litehrnet_cuda.predictors import PoseEstimator
+    from litehrnet_cuda.predictors.pose_estimator import PoseEstimator
     from litehrnet_cuda.results import KeyPoints
 
 __version__ = "0.1.0"
@@ -37,7 +37,7 @@ __all__ = [
 _MODULES = {
     "InputError": "litehrnet_cuda.errors",
     "KeyPoints": "litehrnet_cuda.results",
-    "PoseEstimator": "litehrnet_cuda.predictors",
+    "PoseEstimator": "litehrnet_cuda.predictors.pose_estimator",
     "create_model": "litehrnet_cuda.models.registry",
     "list_models": "litehrnet_cuda.models.registry",
     "load_checkpoint": "litehrnet_cuda.models.checkpoints",

@@ -9,7 +9,7 @@ from litehrnet_cuda.data.coco import CocoKeypoints
 from litehrnet_cuda.engine.evaluate import Evaluation, evaluate
 from litehrnet_cuda.engine.gathering import gathered, rank, share_of_batches, world_size
 from litehrnet_cuda.errors import InputError
-from litehrnet_cuda.predictors import PoseEstimator
+from litehrnet_cuda.predictors.pose_estimator import PoseEstimator
 
 
 def exchange() -> dict[str, Any]:

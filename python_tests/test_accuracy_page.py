@@ -10,7 +10,7 @@ import pytest
 from litehrnet_cuda.codecs.heatmap import DECODERS
 from litehrnet_cuda.data.coco import CocoKeypoints
 from litehrnet_cuda.engine.evaluate import evaluate_decoders
-from litehrnet_cuda.predictors import PoseEstimator
+from litehrnet_cuda.predictors.pose_estimator import PoseEstimator
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "accuracy.md"
 SETTINGS = [("annotated", False), ("annotated", True), ("detected", False), ("detected", True)]  # columns of the table

@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from benchmarks.networks.cases import CASES
     from litehrnet_cuda.errors import InputError
-    from litehrnet_cuda.predictors import choose_device
+    from litehrnet_cuda.predictors.arguments import choose_device
 
     try:
         device = choose_device(options.device)

@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from litehrnet_cuda.predictors import PoseEstimator
+    from litehrnet_cuda.predictors.pose_estimator import PoseEstimator
 
 # The values of litehrnet_cuda.codecs.heatmap.Decoder, which cannot be imported without numpy; a test compares them.
 DECODER_NAMES = ("quarter", "quarter_per_axis", "dark", "udp")
@@ -65,7 +65,7 @@ def add_estimator_arguments(parser: argparse.ArgumentParser, more_decoders: tupl
 
 def create_estimator(args: argparse.Namespace) -> PoseEstimator:
     """The estimator that the options of :func:`add_estimator_arguments` describe."""
-    from litehrnet_cuda.predictors import PoseEstimator
+    from litehrnet_cuda.predictors.pose_estimator import PoseEstimator
 
     return PoseEstimator(
         args.model,

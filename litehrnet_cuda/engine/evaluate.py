@@ -21,7 +21,7 @@ from litehrnet_cuda.keypoints import MPII
 from litehrnet_cuda.metrics.coco import PredictedPose, coco_average_precision, coco_results
 from litehrnet_cuda.metrics.pck import box_lengths, pck_figures
 from litehrnet_cuda.metrics.pckh import pckh
-from litehrnet_cuda.predictors import PoseEstimator
+from litehrnet_cuda.predictors.pose_estimator import PoseEstimator
 
 Array = np.ndarray[Any, Any]
 Metric = Literal["coco", "pckh", "pck"]

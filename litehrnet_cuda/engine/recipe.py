@@ -14,7 +14,7 @@ from litehrnet_cuda.engine.schedule import DECAYS, Decay
 from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.models.litehrnet import MIN_SIZE
 from litehrnet_cuda.models.registry import get_variant
-from litehrnet_cuda.predictors import MAX_SIZE
+from litehrnet_cuda.predictors.arguments import MAX_SIZE
 
 Precision = Literal["none", "fp16", "bf16"]
 DataKind = Literal["any", "coco", "mpii"]

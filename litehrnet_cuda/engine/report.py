@@ -17,7 +17,7 @@ from litehrnet_cuda.engine.matching import Match, match_people
 from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.files import output_folder, written_whole
 from litehrnet_cuda.metrics.pck import box_lengths, distances, in_lengths
-from litehrnet_cuda.predictors import PoseEstimator
+from litehrnet_cuda.predictors.pose_estimator import PoseEstimator
 from litehrnet_cuda.results import KeyPoints
 from litehrnet_cuda.visualize import contact_sheet, plot_joint_errors
 

@@ -27,7 +27,8 @@ from litehrnet_cuda.models.checkpoint_files import CheckpointMetadata
 from litehrnet_cuda.models.checkpoints import save_checkpoint
 from litehrnet_cuda.models.litehrnet import PoseNetwork
 from litehrnet_cuda.models.registry import create_model
-from litehrnet_cuda.predictors import PoseEstimator, choose_device
+from litehrnet_cuda.predictors.arguments import choose_device
+from litehrnet_cuda.predictors.pose_estimator import PoseEstimator
 from litehrnet_cuda.visualize import plot_training_curve
 
 MAX_CACHE_BYTES = 2 * 1024**3  # of decoded images kept in memory

@@ -22,7 +22,7 @@ from litehrnet_cuda.engine.recipe import Recipe
 from litehrnet_cuda.engine.run import RunFiles
 from litehrnet_cuda.keypoints import COCO
 from litehrnet_cuda.models.checkpoints import CheckpointMetadata, read_checkpoint, read_metadata
-from litehrnet_cuda.predictors import PoseEstimator
+from litehrnet_cuda.predictors.pose_estimator import PoseEstimator
 
 
 def run_demo(folder: Path, seed: int = 0) -> None:

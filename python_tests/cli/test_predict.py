@@ -14,7 +14,7 @@ import pytest
 
 from litehrnet_cuda.cli.main import main
 from litehrnet_cuda.data import images as image_files
-from litehrnet_cuda.predictors import PoseEstimator
+from litehrnet_cuda.predictors.pose_estimator import PoseEstimator
 from litehrnet_cuda.results import KeyPoints
 
 Run = Callable[..., tuple[int, list[str]]]

@@ -35,7 +35,7 @@ from litehrnet_cuda.engine.recipe_files import list_recipes, load_recipe
 from litehrnet_cuda.engine.state import TrainingState
 from litehrnet_cuda.keypoints import COCO
 from litehrnet_cuda.models.checkpoints import CheckpointMetadata, read_checkpoint, read_metadata
-from litehrnet_cuda.predictors import PoseEstimator
+from litehrnet_cuda.predictors.pose_estimator import PoseEstimator
 
 TINY = ["--epochs", "1", "--size", "64x64", "--batch-size", "4", "--device", "cpu"]
 

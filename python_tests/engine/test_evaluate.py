@@ -26,7 +26,7 @@ from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.keypoints import COCO, MPII
 from litehrnet_cuda.models.litehrnet import LiteHRNet, PoseNetwork, Variant
 from litehrnet_cuda.models.registry import create_model
-from litehrnet_cuda.predictors import PoseEstimator
+from litehrnet_cuda.predictors.pose_estimator import PoseEstimator
 
 SIZE = (64, 96)
 

@@ -19,7 +19,7 @@ from litehrnet_cuda.engine.report import joint_errors, predictions_beside_truth,
 from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.keypoints import MPII
 from litehrnet_cuda.metrics.coco import PredictedPose
-from litehrnet_cuda.predictors import PoseEstimator
+from litehrnet_cuda.predictors.pose_estimator import PoseEstimator
 
 
 def test_truth_is_what_is_annotated(people: CocoKeypoints) -> None:

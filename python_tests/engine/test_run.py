@@ -26,7 +26,7 @@ from litehrnet_cuda.engine.state import TrainingState
 from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.keypoints import COCO
 from litehrnet_cuda.models.checkpoints import CheckpointMetadata, read_checkpoint, read_metadata
-from litehrnet_cuda.predictors import PoseEstimator
+from litehrnet_cuda.predictors.pose_estimator import PoseEstimator
 
 RECIPE = Recipe(
     model="naive_litehrnet_18",

@@ -123,7 +123,7 @@ def _measure(args: argparse.Namespace) -> int:
     from litehrnet_cuda.benchmarking.machine import Load, describe_machine
     from litehrnet_cuda.benchmarking.timing import SPINNING, Effort
     from litehrnet_cuda.models.registry import create_model, list_models
-    from litehrnet_cuda.predictors import choose_device
+    from litehrnet_cuda.predictors.arguments import choose_device
 
     device, dtype = choose_device(args.device), getattr(torch, args.dtype)
     threads = args.threads or torch.get_num_threads()

@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     from litehrnet_cuda.engine.recipe import Recipe, TrainConfig
     from litehrnet_cuda.engine.run import run_training
     from litehrnet_cuda.files import output_folder
-    from litehrnet_cuda.predictors import choose_device
+    from litehrnet_cuda.predictors.arguments import choose_device
 
     started = time.monotonic()
     device = choose_device(args.device)

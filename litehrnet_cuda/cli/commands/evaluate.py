@@ -11,7 +11,7 @@ from litehrnet_cuda.cli.arguments import add_estimator_arguments, create_estimat
 
 if TYPE_CHECKING:
     from litehrnet_cuda.data.annotations import PersonBox, PoseAnnotations
-    from litehrnet_cuda.predictors import PoseEstimator
+    from litehrnet_cuda.predictors.pose_estimator import PoseEstimator
 
 # The values of litehrnet_cuda.engine.evaluate.Metric, which cannot be imported without torch; a test compares them.
 METRIC_NAMES = ("coco", "pckh", "pck")

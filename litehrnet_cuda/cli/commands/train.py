@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     from litehrnet_cuda.engine.distributed import connected, own_device
     from litehrnet_cuda.engine.interruption import Interrupted
     from litehrnet_cuda.errors import InputError
-    from litehrnet_cuda.predictors import choose_device
+    from litehrnet_cuda.predictors.arguments import choose_device
 
     if args.out is None:
         raise InputError("expected --out with a folder for the results")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from litehrnet_cuda.codecs.flip import average_flipped
-from litehrnet_cuda.codecs.heatmap import DECODERS, Decoder, decode_heatmaps
+from litehrnet_cuda.codecs.heatmap import DECODERS, Decoder
 from litehrnet_cuda.data.images import read_image
 from litehrnet_cuda.data.transforms import (
     IMAGENET_MEAN,
@@ -34,15 +32,15 @@ from litehrnet_cuda.models.checkpoints import (
     resolve_checkpoint,
 )
 from litehrnet_cuda.models.key_layouts import convert_keys, detect_variant
-from litehrnet_cuda.models.litehrnet import MIN_SIZE, PoseNetwork
+from litehrnet_cuda.models.litehrnet import PoseNetwork
 from litehrnet_cuda.models.registry import create_model
+from litehrnet_cuda.predictors.arguments import check_boxes, check_image, check_scores, check_size, choose_device
+from litehrnet_cuda.predictors.decoding import Decoding
 from litehrnet_cuda.results import KeyPoints
 
 Array = np.ndarray[Any, Any]
 
 DEFAULT_INPUT_SIZE = (192, 256)
-MAX_SIZE = 8192  # of the input; far beyond what makes sense, and still within memory
-FARTHEST = 1e6  # pixels from the image's corner, where float32 still tells sixteenths of a pixel apart
 
 
 class PoseEstimator:
@@ -122,7 +120,7 @@ class PoseEstimator:
         else:
             name, num_outputs = detect_variant(convert_keys(read_checkpoint(resolve_checkpoint(checkpoint))))
             network = _create(model or name, num_outputs or 17, checkpoint)
-        self.input_size = _checked_size(input_size or (metadata.input_size if metadata else None) or DEFAULT_INPUT_SIZE)
+        self.input_size = check_size(input_size or (metadata.input_size if metadata else None) or DEFAULT_INPUT_SIZE)
         self.keypoint_set = (
             keypoint_set or (metadata.keypoint_set if metadata else None) or _known_set(network.num_outputs)
         )
@@ -171,7 +169,7 @@ class PoseEstimator:
             image = read_image(image)
         check_image(image)
         corners = check_boxes(boxes, image)
-        scores = _checked_scores(box_scores, len(corners))
+        scores = check_scores(box_scores, len(corners))
         centers, scales = boxes_to_centers_scales(corners, self.input_size)
         crops = [
             normalize(crop(image, warp_matrix(center, scale, self.input_size, udp=self.udp), self.input_size))
@@ -245,108 +243,6 @@ class PoseEstimator:
         return people
 
 
-@dataclass(frozen=True)
-class Decoding:
-    """What is done around a network, on its device: the flip test, and reading key points off heat maps.
-
-    Args:
-        decoders: see :func:`litehrnet_cuda.codecs.heatmap.decode_heatmaps`; ``"udp"`` goes alone.
-        input_size: (width, height) of the crops.
-        flip_indices: the joints that joints become in the mirrored crop; None for no flip test.
-    """
-
-    decoders: tuple[Decoder, ...]
-    input_size: tuple[int, int]
-    flip_indices: tuple[int, ...] | None = None
-
-    def __call__(self, network: Callable[[Tensor], list[Tensor]], crops: Tensor) -> list[Tensor]:
-        """For each decoder ``[N, K, 3]`` float32, whatever the network computes in: x, y in crop pixels, and score."""
-        heatmaps = network(crops)[0].float()
-        if self.flip_indices is not None:
-            mirrored = network(crops.flip(-1))[0].float()
-            heatmaps = average_flipped(heatmaps, mirrored, self.flip_indices, shift="udp" not in self.decoders)
-        decoded = []
-        for decoder in self.decoders:
-            keypoints, scores = decode_heatmaps(
-                heatmaps, self.input_size, decoder=decoder, blur_kernel_size=blur_kernel_size(self.input_size)
-            )
-            decoded.append(torch.cat([keypoints, scores[..., None]], dim=-1))
-        return decoded
-
-
-def blur_kernel_size(input_size: tuple[int, int]) -> int:
-    """The blur of DARK that goes with an input, in heat-map pixels, odd.
-
-    11 for a height of 256 and 17 for 384, as published, where heat maps are drawn with a sigma of 2 and 3; in
-    proportion elsewhere, as the sigma is.
-    """
-    return 2 * int(11 * input_size[1] / 256 / 2) + 1
-
-
-def choose_device(device: torch.device | str | None) -> torch.device:
-    """The device of that name, tried out; by default a CUDA device if there is one.
-
-    Raises:
-        InputError: for a name that torch does not know, or a device that cannot be used here.
-    """
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-        torch.zeros(1, device=chosen).cpu()
-    except (RuntimeError, AssertionError, TypeError):  # torch has no one error for this
-        usable = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
-        raise InputError(
-            f"device: expected one that can be used here ({', '.join(usable)}), got {str(device)!r}"
-        ) from None
-    return chosen
-
-
-def check_image(image: Any) -> None:
-    """Raises :class:`InputError` unless an image is ``[H, W, 3]`` uint8 with at least one pixel."""
-    if image is None:  # the most common mistake
-        raise InputError("image: expected an array, got None, which cv2.imread returns for a file that it cannot read")
-    if not isinstance(image, np.ndarray):
-        raise InputError(f"image: expected a file or a uint8 array [H, W, 3] (BGR), got {type(image).__name__}")
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-        raise InputError(
-            f"image: expected uint8 of shape [H, W, 3] (BGR) with at least one pixel, got {image.dtype} of shape "
-            f"{list(image.shape)}"
-        )
-
-
-def check_boxes(boxes: Array | Sequence[Sequence[float]] | None, image: Array) -> Array:
-    """Boxes ``[P, 4]`` float32 that can be used with an image; the whole image if None.
-
-    Raises:
-        InputError: for boxes of another shape, that are not finite, empty, or outside of the image.
-    """
-    height, width = image.shape[:2]
-    if boxes is None:
-        return np.array([[0, 0, width, height]], np.float32)
-    try:
-        with np.errstate(over="ignore"):  # to infinity, which is reported below
-            corners = np.asarray(boxes, np.float32)
-    except (TypeError, ValueError, OverflowError):
-        raise InputError("boxes: expected numbers of shape [P, 4] (left, top, right, bottom)") from None
-    if corners.shape == (0,):
-        return np.empty((0, 4), np.float32)
-    if corners.ndim != 2 or corners.shape[1] != 4:
-        raise InputError(f"boxes: expected shape [P, 4] (left, top, right, bottom), got {list(corners.shape)}")
-    for index, (left, top, right, bottom) in enumerate(corners.tolist()):
-        if not (np.isfinite(corners[index]).all() and left < right and top < bottom):
-            raise InputError(
-                "boxes: expected finite left < right and top < bottom, got "
-                f"{[left, top, right, bottom]} for box {index}"
-            )
-        if left >= width or top >= height or right <= 0 or bottom <= 0 or np.abs(corners[index]).max() > FARTHEST:
-            raise InputError(
-                f"boxes: expected boxes that overlap the image of {width}x{height} pixels and end within "
-                f"{FARTHEST:.0f} pixels, got {[left, top, right, bottom]} for box {index}"
-            )
-    return corners
-
-
 def _check_crops(crops: Tensor, centers: Array, scales: Array, input_size: tuple[int, int]) -> None:
     """Raises :class:`InputError` for arguments that :meth:`PoseEstimator.predict_crops` cannot use."""
     expected = (3, input_size[1], input_size[0])
@@ -362,30 +258,6 @@ def _check_crops(crops: Tensor, centers: Array, scales: Array, input_size: tuple
             raise InputError(
                 f"{name}: expected shape [{len(crops)}, 2], one for each crop, got {list(np.shape(values))}"
             )
-
-
-def _checked_scores(scores: Array | Sequence[float] | None, count: int) -> Array:
-    """``[P]`` float32, ones if None."""
-    if scores is None:
-        return np.ones(count, np.float32)
-    try:
-        checked = np.asarray(scores, np.float32)
-    except (TypeError, ValueError, OverflowError):
-        raise InputError(f"box_scores: expected {count} numbers, one per box") from None
-    if checked.shape != (count,) or not np.isfinite(checked).all():
-        raise InputError(f"box_scores: expected {count} finite numbers, one per box, got {checked.tolist()!s:.80}")
-    return checked
-
-
-def _checked_size(size: tuple[int, int]) -> tuple[int, int]:
-    whole = (
-        isinstance(size, (tuple, list)) and len(size) == 2 and all(isinstance(side, (int, np.integer)) for side in size)
-    )
-    if not whole or min(size) < MIN_SIZE or max(size) > MAX_SIZE:
-        raise InputError(
-            f"input_size: expected (width, height) of {MIN_SIZE} to {MAX_SIZE} pixels each way, got {size}"
-        )
-    return int(size[0]), int(size[1])
 
 
 @torch.inference_mode(False)

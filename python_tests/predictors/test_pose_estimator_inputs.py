@@ -10,7 +10,8 @@ import torch
 from spot_network import SpotNetwork, spot_image
 
 from litehrnet_cuda import InputError, PoseEstimator
-from litehrnet_cuda.predictors import blur_kernel_size, check_boxes
+from litehrnet_cuda.predictors.arguments import check_boxes
+from litehrnet_cuda.predictors.decoding import blur_kernel_size
 
 Array = np.ndarray[Any, Any]
 BOXES = [[10, 12, 60, 110], [50, 5, 120, 100], [-8, 20, 90, 130]]

@@ -26,7 +26,7 @@ from litehrnet_cuda.keypoints import COCO, MPII
 from litehrnet_cuda.models import checkpoints
 from litehrnet_cuda.models.checkpoints import CheckpointMetadata, read_checkpoint, read_metadata, save_checkpoint
 from litehrnet_cuda.models.litehrnet import LiteHRNet, PoseNetwork, Variant
-from litehrnet_cuda.predictors import choose_device
+from litehrnet_cuda.predictors.arguments import choose_device
 
 Array = np.ndarray[Any, Any]
 BOXES = [[10, 12, 60, 110], [50, 5, 120, 100], [-8, 20, 90, 130]]
