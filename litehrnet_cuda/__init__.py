@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from litehrnet_cuda.models.registry import create_model, list_models
     from litehrnet_cuda.nn.replacement import use_fused_modules
     from litehrnet_cuda.predictors.pose_estimator import PoseEstimator
-    from litehrnet_cuda.results import KeyPoints
+    from litehrnet_cuda.predictors.segmenter import Segmenter
+    from litehrnet_cuda.results import KeyPoints, Segmentation
 
 __version__ = "0.1.0"
 
@@ -24,6 +25,8 @@ __all__ = [
     "InputError",
     "KeyPoints",
     "PoseEstimator",
+    "Segmentation",
+    "Segmenter",
     "__version__",
     "create_model",
     "functional",
@@ -38,6 +41,8 @@ _MODULES = {
     "InputError": "litehrnet_cuda.errors",
     "KeyPoints": "litehrnet_cuda.results",
     "PoseEstimator": "litehrnet_cuda.predictors.pose_estimator",
+    "Segmentation": "litehrnet_cuda.results",
+    "Segmenter": "litehrnet_cuda.predictors.segmenter",
     "create_model": "litehrnet_cuda.models.registry",
     "list_models": "litehrnet_cuda.models.registry",
     "load_checkpoint": "litehrnet_cuda.models.checkpoints",

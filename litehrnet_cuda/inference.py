@@ -16,7 +16,9 @@ from torch.nn.modules.module import _has_any_global_hook
 
 from litehrnet_cuda.backends import select_backend
 from litehrnet_cuda.errors import InputError
+from litehrnet_cuda.models.folded_heads import FoldedHead, fold_head
 from litehrnet_cuda.models.litehrnet import MIN_SIZE, LiteHRNet, PoseNetwork
+from litehrnet_cuda.models.segmentation import SegmentationNetwork
 from litehrnet_cuda.nn.changes import ModuleState
 from litehrnet_cuda.plan import Plan, build_plan
 from litehrnet_cuda.plan.graphs import Function, GraphCache, is_recorded
@@ -33,7 +35,7 @@ MAX_PROGRAMS = 16  # a few megabytes each: a network's weights, and tables
 
 
 def optimize_for_inference(
-    model: LiteHRNet | PoseNetwork,
+    model: LiteHRNet | PoseNetwork | SegmentationNetwork,
     *,
     dtype: torch.dtype | None = None,
     cuda_graphs: bool = True,
@@ -51,7 +53,8 @@ def optimize_for_inference(
 
     Args:
         model: the network, of any variant, on any device, in any mode. Its weights are copied: what becomes of the
-            model later changes nothing.
+            model later changes nothing. Of a network for segmentation the backbone is run as a plan, and the head after
+            it by PyTorch, its batch norms folded too.
         dtype: what to compute in and return, fp16, bf16, fp32 or fp64; by default the model's.
         cuda_graphs: record the launches on a GPU once for each shape of images, and replay them.
         persistent: run everything in one launch of a persistent kernel, which waits for the whole GPU between steps. To
@@ -62,10 +65,10 @@ def optimize_for_inference(
     Raises:
         InputError: for a model that is no Lite-HRNet, a dtype that is not listed, or what no backend has.
     """
-    if not isinstance(model, (LiteHRNet, PoseNetwork)):
+    if not isinstance(model, (LiteHRNet, PoseNetwork, SegmentationNetwork)):
         raise InputError(
-            f"optimize_for_inference: expected a LiteHRNet or a PoseNetwork as create_model returns them (without a "
-            f"wrapper around it), got {type(model).__name__}"
+            f"optimize_for_inference: expected a LiteHRNet, a PoseNetwork or a SegmentationNetwork as create_model "
+            f"returns them (without a wrapper around it), got {type(model).__name__}"
         )
     with torch.inference_mode(False):  # ordinary tensors, which may be used anywhere
         snapshot = copy.deepcopy(model).eval().requires_grad_(False)
@@ -99,6 +102,17 @@ class _Surrounded:
 
     def __call__(self, images: Tensor) -> list[Tensor]:
         return self.around(self.function, images)
+
+
+@dataclass(frozen=True)
+class _Followed:
+    """A backbone's function and the head after it."""
+
+    backbone: Function
+    head: FoldedHead
+
+    def __call__(self, images: Tensor) -> list[Tensor]:
+        return [self.head(self.backbone(images))]
 
 
 @dataclass
@@ -246,8 +260,12 @@ class OptimizedNetwork:
         model: Any = self._model
         try:
             with torch.inference_mode(False), torch.no_grad():
-                plan = build_plan(model, images.shape[2], images.shape[3], self.dtype)
+                is_segmentation = isinstance(model, SegmentationNetwork)
+                planned = model.backbone if is_segmentation else model
+                plan = build_plan(planned, images.shape[2], images.shape[3], self.dtype)
                 function = _program_function(plan, images.device, self._persistent)
+                if is_segmentation:
+                    function = _Followed(function, fold_head(model.decode_head, images.device, self.dtype))
                 function(images.new_zeros(1, *images.shape[1:], dtype=self.dtype))  # kernels know their limits
             program.function = function
         except (InputError, NotImplementedError) as error:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from litehrnet_cuda.classes import IGNORE_INDEX, ClassSet
 from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.files import written_whole
 from litehrnet_cuda.keypoints import COCO, KEYPOINT_SETS, KeypointSet
@@ -154,6 +155,82 @@ class KeyPoints:
         from litehrnet_cuda.visualize import draw_poses
 
         return draw_poses(image, self, min_score=min_score, boxes=boxes)
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """The class of every pixel of an image.
+
+    The array is copied, converted to uint8, checked and made read-only.
+
+    Args:
+        labels: ``[H, W]`` class indices, and 255 where nothing is said.
+        class_set: what the classes are.
+
+    Raises:
+        InputError: for another shape, for fractions, or an index that is no class.
+    """
+
+    labels: Array
+    class_set: ClassSet
+
+    def __post_init__(self) -> None:
+        labels = np.asarray(self.labels)
+        if labels.ndim != 2 or not labels.size or not np.issubdtype(labels.dtype, np.integer):
+            raise InputError(
+                f"labels: expected whole numbers of shape [H, W], at least one, got {labels.dtype} of shape "
+                f"{list(labels.shape)}"
+            )
+        wrong = labels[((labels < 0) | (labels >= len(self.class_set))) & (labels != IGNORE_INDEX)]
+        if wrong.size:
+            raise InputError(
+                f"labels: expected 0 to {len(self.class_set) - 1}, the classes of {self.class_set.name!r}, or "
+                f"{IGNORE_INDEX}, got {wrong.flat[0]}"
+            )
+        labels = labels.astype(np.uint8)  # a copy
+        labels.setflags(write=False)
+        object.__setattr__(self, "labels", labels)
+
+    def coverage(self) -> dict[str, float]:
+        """The share of the image that each class takes, by name, 0 to 1; the rest to one has no class."""
+        counts = np.bincount(self.labels.ravel(), minlength=len(self.class_set))
+        return {name: int(count) / self.labels.size for name, count in zip(self.class_set.names, counts, strict=False)}
+
+    def draw(self, image: Array, opacity: float = 0.55, legend: bool = False) -> Array:
+        """A copy of ``image`` (``[H, W, 3]`` uint8 BGR) tinted by class, as the class set's palette says.
+
+        Args:
+            image: of the labels' size.
+            opacity: of the tint, 0 to 1. The class set's background stays as it is.
+            legend: whether to name the classes that there are in a strip below the image.
+
+        Raises:
+            InputError: for an image of another size or type.
+        """
+        from litehrnet_cuda.visualize import add_legend, draw_masks
+
+        classes = self.class_set
+        drawn = draw_masks(image, self.labels, opacity, classes.background, classes.colors)
+        if not legend:
+            return drawn
+        shown = [index for index in np.unique(self.labels) if index < len(classes) and index != classes.background]
+        return add_legend(drawn, [classes.names[index] for index in shown], classes.colors[shown])
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Writes the labels as a grey PNG of 8 bits whose values are the indices, whole or not at all.
+
+        Raises:
+            InputError: the name does not end in ``.png``, or the place cannot be written to.
+        """
+        import cv2
+
+        path = Path(path)
+        if path.suffix.lower() != ".png":  # others change values, or do not hold a single channel
+            raise InputError(f"path: expected a name that ends in .png, got {path.name}")
+        _, content = cv2.imencode(".png", self.labels)
+        with written_whole(path) as draft:
+            draft.write_bytes(content.tobytes())
+        return path
 
 
 def _checked(name: str, value: Any, shape: tuple[int, ...], set_name: str) -> Array:

@@ -74,17 +74,25 @@ def draw_poses(image: Array, result: KeyPoints, min_score: float = 0.2, boxes: b
     return canvas
 
 
-def draw_masks(image: Array, index_mask: Array, opacity: float = 0.55, background: int | None = 0) -> Array:
+def draw_masks(
+    image: Array,
+    index_mask: Array,
+    opacity: float = 0.55,
+    background: int | None = 0,
+    colors: Array | None = None,
+) -> Array:
     """Tints every class of a mask and outlines its regions.
 
     Args:
-        image: ``[H, W, 3]`` uint8 BGR.
+        image: ``[H, W, 3]`` uint8 BGR, or ``[H, W]`` grey.
         index_mask: ``[H, W]`` class indices, 0 to 255.
         opacity: of the tint, 0 to 1.
         background: the index that stays as it is, or None to tint all.
+        colors: ``[C, 3]`` BGR, of classes 0 to C - 1, beyond which pixels stay as they are; by default some that
+            differ, again and again.
 
     Raises:
-        InputError: for a mask that does not fit the image.
+        InputError: for a mask that does not fit the image, or an opacity out of range.
     """
     canvas = _copy(image)
     mask = np.asarray(index_mask)
@@ -93,15 +101,54 @@ def draw_masks(image: Array, index_mask: Array, opacity: float = 0.55, backgroun
             f"index_mask: expected whole numbers of shape {list(canvas.shape[:2])}, as the image, "
             f"got {mask.dtype} of shape {list(mask.shape)}"
         )
+    if not 0 <= opacity <= 1:
+        raise InputError(f"opacity: expected 0 to 1, got {opacity}")
     for index in np.unique(mask):
-        if index == background:
+        if index == background or (colors is not None and index >= len(colors)):
             continue
         region = mask == index
-        color = np.array(_PALETTE[int(index - (background == 0)) % len(_PALETTE)])
+        color = np.array(_PALETTE[int(index - (background == 0)) % len(_PALETTE)] if colors is None else colors[index])
         canvas[region] = np.rint(canvas[region] * (1 - opacity) + color * opacity).astype(np.uint8)
         contours, _ = cv2.findContours(region.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(canvas, contours, -1, [int(v) for v in np.minimum(color * 0.55, 255)], 1)
     return canvas
+
+
+def add_legend(image: Array, names: Sequence[str], colors: Array) -> Array:
+    """The image with a strip below it: a patch of each colour with its name, in as many rows as it takes.
+
+    Args:
+        image: ``[H, W, 3]`` uint8 BGR.
+        names: of the entries; without any the image comes back as it is.
+        colors: ``[len(names), 3]`` BGR.
+
+    Raises:
+        InputError: when the numbers of names and colours differ.
+    """
+    canvas = _copy(image)
+    if len(names) != len(colors):
+        raise InputError(f"colors: expected {len(names)}, one per name, got {len(colors)}")
+    if not names:
+        return canvas
+    width = canvas.shape[1]
+    size = float(np.clip(width / 900, 0.36, 0.9))
+    patch, line, gap = round(22 * size), round(40 * size), round(14 * size)
+    places: list[tuple[int, int]] = []
+    x, y = gap, 0
+    for name in names:
+        (text, _), _ = cv2.getTextSize(name, cv2.FONT_HERSHEY_SIMPLEX, size, 1)
+        needed = patch + gap // 2 + text + 2 * gap
+        if x > gap and x + needed > width:
+            x, y = gap, y + line
+        places.append((x, y))
+        x += needed
+    strip = np.full((y + line + gap // 2, width, 3), _PAPER, np.uint8)
+    for name, color, (x, y) in zip(names, colors, places, strict=True):
+        top = y + (line - patch) // 2 + gap // 4
+        cv2.rectangle(strip, (x, top), (x + patch, top + patch), [int(value) for value in color], -1)
+        start = x + patch + gap // 2
+        _text(strip, name, (start, top + patch - patch // 6), size, width - start)
+    return np.concatenate([canvas, strip])
 
 
 def contact_sheet(

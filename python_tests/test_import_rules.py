@@ -14,11 +14,12 @@ PACKAGE = ROOT / "litehrnet_cuda"
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
 # Of the package, a part may import itself, what is listed here, and nothing else.
-BASICS = {"errors", "files", "keypoints"}
+BASICS = {"errors", "files", "keypoints", "classes"}
 ALLOWED = {
     "errors": set(),
     "files": {"errors"},
     "keypoints": {"errors"},
+    "classes": {"errors"},
     "_extension": {"errors"},
     "backends": {"errors", "_extension"},
     "visualize": BASICS,

@@ -1,4 +1,4 @@
-"""The result object: checks its input, selects, and survives the way to JSON and back."""
+"""The result objects: they check their input, select and draw, and survive the way to files and back."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
+from litehrnet_cuda.classes import CITYSCAPES, PERSON
 from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.keypoints import MPII, KeypointSet
-from litehrnet_cuda.results import KeyPoints
+from litehrnet_cuda.results import KeyPoints, Segmentation
 
 
 def arrays(people: int = 3, joints: int = 17) -> dict[str, Any]:
@@ -134,3 +136,76 @@ def test_draw_leaves_the_image_as_it_is() -> None:
     drawn = KeyPoints(**arrays()).draw(image)
     assert drawn.any()
     assert not image.any()
+
+
+# ---------------------------------------------------------------------------------------------------- segmentation
+
+QUARTERS = np.array([[0, 0, 1, 1], [0, 0, 255, 1]])
+
+
+def test_labels_are_copied_bytes() -> None:
+    labels = QUARTERS.copy()
+    segmentation = Segmentation(labels, PERSON)
+    labels[:] = 0
+    assert segmentation.labels.dtype == np.uint8
+    np.testing.assert_array_equal(segmentation.labels, QUARTERS)
+    assert not segmentation.labels.flags.writeable
+
+
+def test_coverage_is_the_share_of_every_class() -> None:
+    assert Segmentation(QUARTERS, PERSON).coverage() == {"background": 4 / 8, "person": 3 / 8}
+    shares = Segmentation(np.full((3, 5), 255), CITYSCAPES).coverage()
+    assert list(shares) == list(CITYSCAPES.names)
+    assert set(shares.values()) == {0.0}
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.zeros((2, 3, 1), int), r"whole numbers of shape \[H, W\], .* got int64 of shape \[2, 3, 1\]"),
+        (np.zeros((2, 3)), "got float64"),
+        (np.zeros((0, 3), int), r"at least one, got int64 of shape \[0, 3\]"),
+        (np.array([[0, 2]]), r"expected 0 to 1, the classes of 'person', or 255, got 2"),
+        (np.array([[0, -1]]), "got -1"),
+        (np.array([[0, 256]]), "got 256"),  # which would be 0 as a byte
+    ],
+)
+def test_labels_that_are_none(labels: Any, message: str) -> None:
+    with pytest.raises(InputError, match=f"labels: .*{message}"):
+        Segmentation(labels, PERSON)
+
+
+def test_saved_labels_are_the_values_of_a_grey_picture(tmp_path: Path) -> None:
+    path = Segmentation(QUARTERS, PERSON).save(tmp_path / "new" / "labels.png")
+    read = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    assert read.dtype == np.uint8
+    np.testing.assert_array_equal(read, QUARTERS)
+    with pytest.raises(InputError, match=r"ends in \.png, got labels\.jpg"):
+        Segmentation(QUARTERS, PERSON).save(tmp_path / "labels.jpg")
+
+
+def test_drawn_classes_have_the_colours_of_the_set() -> None:
+    image = np.full((20, 30, 3), 100, np.uint8)
+    labels = np.zeros((20, 30), int)
+    labels[:, 10:20], labels[:, 20:] = 13, 255
+    drawn = Segmentation(labels, CITYSCAPES).draw(image, opacity=1)
+    np.testing.assert_array_equal(drawn[10, 5], (128, 64, 128))  # road; the colours of inner pixels, not of outlines
+    np.testing.assert_array_equal(drawn[10, 15], (142, 0, 0))  # a car is dark blue
+    np.testing.assert_array_equal(drawn[10, 25], (100, 100, 100))  # what has no class stays
+    person = Segmentation((labels == 13).astype(int), PERSON).draw(image)
+    np.testing.assert_array_equal(person[:, :10], image[:, :10])
+    assert not np.array_equal(person[10, 15], image[10, 15])
+
+
+def test_a_legend_names_what_is_there() -> None:
+    image = np.full((60, 200, 3), 100, np.uint8)
+    labels = np.zeros((60, 200), int)
+    labels[20:40, 50:90], labels[:5] = 1, 255
+    segmentation = Segmentation(labels, PERSON)
+    with_legend = segmentation.draw(image, legend=True)
+    np.testing.assert_array_equal(with_legend[:60], segmentation.draw(image))
+    strip = with_legend[60:]
+    assert len(strip) > 10
+    assert (strip == PERSON.colors[1]).all(axis=2).sum() > 50
+    nobody = Segmentation(np.zeros((60, 200), int), PERSON).draw(image, legend=True)
+    np.testing.assert_array_equal(nobody, image)

@@ -27,6 +27,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from litehrnet_cuda.classes import ClassSet
 from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.files import written_whole
 from litehrnet_cuda.keypoints import KeypointSet
@@ -57,6 +58,9 @@ class CheckpointMetadata:
         input_size: (width, height) in pixels that the network was trained on.
         mean: of the red, green and blue channel, which images of range 0 to 1 are reduced by; ImageNet's by default.
         std: what the channels are divided by after that.
+        class_set: the classes, for ``task="segmentation"``.
+        head: ``"fcn"`` or ``"resize_concat"``, for ``task="segmentation"``.
+        iterative_head: whether the backbone ends with the iterative head.
     """
 
     variant: str
@@ -66,6 +70,9 @@ class CheckpointMetadata:
     input_size: tuple[int, int] | None = None
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    class_set: ClassSet | None = None
+    head: str | None = None
+    iterative_head: bool = True
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -75,6 +82,8 @@ class CheckpointMetadata:
         fields = _with_tuples(json.loads(text))
         if fields["keypoint_set"] is not None:
             fields["keypoint_set"] = KeypointSet(**fields["keypoint_set"])
+        if fields.get("class_set") is not None:
+            fields["class_set"] = ClassSet(**fields["class_set"])
         return cls(**fields)
 
 

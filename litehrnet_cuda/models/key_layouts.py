@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -40,6 +41,7 @@ _HEADS_TO_OFFICIAL = {
 }
 
 HEAD_WEIGHT = "keypoint_head.final_layer.weight"
+CLASSIFIER_WEIGHT = "decode_head.conv_seg.weight"
 
 
 def strip_wrappers(name: str) -> str:
@@ -99,7 +101,33 @@ def layout_of(state_dict: Mapping[str, Tensor]) -> str:
         return "mmpose 1.x"
     if any(name.startswith("keypoint_head.") for name in names):
         return "official"
+    if any(name.startswith("decode_head.") for name in names):
+        return "mmsegmentation"
     return "backbone only"
+
+
+class DetectedHead(NamedTuple):
+    """What a state dict says about a network for segmentation, besides the variant.
+
+    Args:
+        num_outputs: number of classes.
+        head: ``"fcn"`` or ``"resize_concat"``.
+        iterative_head: whether the backbone ends with the iterative head.
+    """
+
+    num_outputs: int
+    head: str
+    iterative_head: bool
+
+
+def detect_segmentation(state_dict: Mapping[str, Tensor]) -> DetectedHead | None:
+    """What kind of network for segmentation a state dict is of, in any known layout; None where it is of none."""
+    tensors = {official_name(name, "segmentation"): tensor for name, tensor in state_dict.items()}
+    classifier = tensors.get(CLASSIFIER_WEIGHT)
+    if classifier is None:
+        return None
+    head = "fcn" if "decode_head.conv_cat.conv.weight" in tensors else "resize_concat"
+    return DetectedHead(classifier.shape[0], head, any(name.startswith("backbone.head_layer.") for name in tensors))
 
 
 def detect_variant(state_dict: Mapping[str, Tensor]) -> tuple[str, int | None]:

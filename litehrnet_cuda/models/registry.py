@@ -11,8 +11,10 @@ import torch
 from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.models.checkpoints import load_checkpoint
 from litehrnet_cuda.models.litehrnet import VARIANTS, Branches, LiteHRNet, PoseNetwork, Variant
+from litehrnet_cuda.models.segmentation import BRANCHES, SEGMENTATION_HEADS, SegmentationHead, SegmentationNetwork
 
-Task = Literal["pose", "backbone"]
+Task = Literal["pose", "segmentation", "backbone"]
+NUM_OUTPUTS = {"pose": 17, "segmentation": 19}  # COCO's joints, Cityscapes' classes
 
 
 def list_models() -> list[str]:
@@ -52,6 +54,21 @@ def create_model(
 @overload
 def create_model(
     name: str | Variant,
+    task: Literal["segmentation"],
+    *,
+    num_outputs: int = ...,
+    head: SegmentationHead = ...,
+    with_head: bool = ...,
+    checkpoint: str | Path | None = ...,
+    with_cp: bool = ...,
+    device: torch.device | str | None = ...,
+    dtype: torch.dtype | None = ...,
+) -> SegmentationNetwork: ...
+
+
+@overload
+def create_model(
+    name: str | Variant,
     task: Literal["backbone"],
     *,
     checkpoint: str | Path | None = ...,
@@ -68,24 +85,28 @@ def create_model(
     name: str | Variant,
     task: Task = "pose",
     *,
-    num_outputs: int = 17,
+    num_outputs: int | None = None,
     checkpoint: str | Path | None = None,
+    head: SegmentationHead = "fcn",
     branches: Branches = "all",
     with_head: bool = True,
     in_channels: int = 3,
     with_cp: bool = False,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
-) -> PoseNetwork | LiteHRNet:
+) -> PoseNetwork | SegmentationNetwork | LiteHRNet:
     """Creates a network, in training mode, with the official initialisation or the weights of a checkpoint.
 
     Args:
         name: one of :func:`list_models`, or a :class:`~litehrnet_cuda.models.litehrnet.Variant` of your own.
-        task: ``"pose"`` for a network that returns heat maps, ``"backbone"`` for the branches.
-        num_outputs: number of joints (pose only).
+        task: ``"pose"`` for a network that returns heat maps, ``"segmentation"`` for one that returns logits of
+            classes, ``"backbone"`` for the branches.
+        num_outputs: number of joints or classes; by default COCO's 17 and Cityscapes' 19.
         checkpoint: a file, or the name of a published checkpoint; loaded strictly.
+        head: ``"fcn"`` or ``"resize_concat"`` (segmentation only), see
+            :class:`~litehrnet_cuda.models.segmentation.SegmentationNetwork`.
         branches: ``"all"`` or ``"top"`` (backbone only).
-        with_head: whether the backbone ends with the iterative head (backbone only).
+        with_head: whether the backbone ends with the iterative head (segmentation and backbone only).
         in_channels: channels of the image (backbone only).
         with_cp: gradient checkpointing.
         device: where the parameters live.
@@ -97,13 +118,20 @@ def create_model(
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise InputError(f"dtype: expected a floating-point type such as torch.float16, got {dtype!r}")
     variant = name if isinstance(name, Variant) else get_variant(name)
-    model: PoseNetwork | LiteHRNet
+    if num_outputs is None:
+        num_outputs = NUM_OUTPUTS.get(task, 0)
+    model: PoseNetwork | SegmentationNetwork | LiteHRNet
     if task == "pose":
         model = PoseNetwork(LiteHRNet(variant, with_cp=with_cp), num_outputs)
+    elif task == "segmentation":
+        if head not in SEGMENTATION_HEADS:
+            raise InputError(f"head: expected one of {', '.join(SEGMENTATION_HEADS)}, got {head!r}")
+        backbone = LiteHRNet(variant, branches=BRANCHES[head], with_head=with_head, with_cp=with_cp)
+        model = SegmentationNetwork(backbone, num_outputs, head)
     elif task == "backbone":
         model = LiteHRNet(variant, in_channels, branches, with_head, with_cp)
     else:
-        raise InputError(f"unknown task {task!r}, expected 'pose' or 'backbone'")
+        raise InputError(f"unknown task {task!r}, expected 'pose', 'segmentation' or 'backbone'")
     if checkpoint is not None:
         load_checkpoint(model, checkpoint)
     target: dict[str, Any] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import device, nn
 
 from litehrnet_cuda.models.litehrnet import LiteHRNet, PoseNetwork
+from litehrnet_cuda.models.segmentation import SegmentationNetwork
 
 Part = tuple[str, type[nn.Module], str]  # name, class, settings that the builder takes for granted
 _NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)  # the same in evaluation mode
@@ -20,9 +21,9 @@ def unusual_part(model: nn.Module) -> str:
     Args:
         model: the network, on any device, of any dtype, in any mode.
     """
-    if type(model) not in (LiteHRNet, PoseNetwork):
-        return f"expected a LiteHRNet or a PoseNetwork, got {type(model).__name__}"
-    backbone = model.backbone if isinstance(model, PoseNetwork) else model
+    if type(model) not in (LiteHRNet, PoseNetwork, SegmentationNetwork):
+        return f"expected a LiteHRNet, a PoseNetwork or a SegmentationNetwork, got {type(model).__name__}"
+    backbone = model.backbone if isinstance(model, (PoseNetwork, SegmentationNetwork)) else model
     if type(backbone) is not LiteHRNet:
         return f"backbone: expected a LiteHRNet, got {type(backbone).__name__}"
     for name, part in model.named_modules():
@@ -60,12 +61,17 @@ def _described(part: Part) -> str:
 
 def _parts_as_built(model: nn.Module, backbone: LiteHRNet) -> list[Part]:
     """The parts of a network of the same kind as it comes from its class; made once, as that takes a while."""
-    outputs = model.num_outputs if isinstance(model, PoseNetwork) else None
-    key = f"{backbone.variant} {backbone.in_channels} {backbone.branches} {backbone.with_head} {outputs}"
+    head = ""
+    if isinstance(model, (PoseNetwork, SegmentationNetwork)):
+        head = f"{model.num_outputs} {getattr(model, 'head', 'pose')}"
+    key = f"{backbone.variant} {backbone.in_channels} {backbone.branches} {backbone.with_head} {head}"
     if key not in _as_built:
         with device("meta"):  # no memory, no random numbers
-            twin: nn.Module = LiteHRNet(backbone.variant, backbone.in_channels, backbone.branches, backbone.with_head)
-            if outputs is not None:
-                twin = PoseNetwork(twin, outputs)  # type: ignore[arg-type]
-        _as_built[key] = _parts(twin)
+            twin = LiteHRNet(backbone.variant, backbone.in_channels, backbone.branches, backbone.with_head)
+            if isinstance(model, PoseNetwork):
+                _as_built[key] = _parts(PoseNetwork(twin, model.num_outputs))
+            elif isinstance(model, SegmentationNetwork):
+                _as_built[key] = _parts(SegmentationNetwork(twin, model.num_outputs, model.head))
+            else:
+                _as_built[key] = _parts(twin)
     return _as_built[key]

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from litehrnet_cuda.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from litehrnet_cuda.errors import InputError
+from litehrnet_cuda.models.checkpoint_files import CheckpointMetadata
 from litehrnet_cuda.models.litehrnet import MIN_SIZE
 
 Array = np.ndarray[Any, Any]
@@ -34,6 +36,20 @@ def choose_device(device: torch.device | str | None) -> torch.device:
             f"device: expected one that can be used here ({', '.join(usable)}), got {str(device)!r}"
         ) from None
     return chosen
+
+
+def check_metadata(metadata: CheckpointMetadata, task: str) -> None:
+    """Raises :class:`InputError` for the checkpoint of a network that is for another task, or for other images."""
+    if metadata.task != task:
+        wanted = {"pose": "poses"}.get(task, task)
+        raise InputError(f"checkpoint: expected a network for {wanted}, got one for {metadata.task}")
+    expected = (IMAGENET_MEAN, IMAGENET_STD)
+    found = tuple(tuple(255 * value for value in values) for values in (metadata.mean, metadata.std))
+    if not np.allclose(found, expected, rtol=1e-3):
+        raise InputError(
+            f"checkpoint: expected a network that was trained on images normalised by ImageNet's mean and deviation, "
+            f"got mean {metadata.mean} and deviation {metadata.std}"
+        )
 
 
 def check_image(image: Any) -> None:

@@ -13,8 +13,6 @@ from torch import Tensor
 from litehrnet_cuda.codecs.heatmap import DECODERS, Decoder
 from litehrnet_cuda.data.images import read_image
 from litehrnet_cuda.data.transforms import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
     boxes_to_centers_scales,
     crop,
     keypoints_to_image,
@@ -25,7 +23,6 @@ from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.inference import LiveNetwork
 from litehrnet_cuda.keypoints import COCO, KEYPOINT_SETS, KeypointSet
 from litehrnet_cuda.models.checkpoints import (
-    CheckpointMetadata,
     load_checkpoint,
     read_checkpoint,
     read_metadata,
@@ -34,7 +31,14 @@ from litehrnet_cuda.models.checkpoints import (
 from litehrnet_cuda.models.key_layouts import convert_keys, detect_variant
 from litehrnet_cuda.models.litehrnet import PoseNetwork
 from litehrnet_cuda.models.registry import create_model
-from litehrnet_cuda.predictors.arguments import check_boxes, check_image, check_scores, check_size, choose_device
+from litehrnet_cuda.predictors.arguments import (
+    check_boxes,
+    check_image,
+    check_metadata,
+    check_scores,
+    check_size,
+    choose_device,
+)
 from litehrnet_cuda.predictors.decoding import Decoding
 from litehrnet_cuda.results import KeyPoints
 
@@ -105,7 +109,7 @@ class PoseEstimator:
         self.device = choose_device(device)
         metadata = None if checkpoint is None else read_metadata(checkpoint)
         if metadata is not None:
-            _require_usable(metadata)
+            check_metadata(metadata, "pose")
         if isinstance(model, PoseNetwork):
             network = model
             if checkpoint is not None:
@@ -264,19 +268,6 @@ def _check_crops(crops: Tensor, centers: Array, scales: Array, input_size: tuple
 def _create(name: str, num_outputs: int, checkpoint: str | Path) -> PoseNetwork:
     """A network with the weights of a checkpoint, of ordinary tensors, whose changes PyTorch counts, in every mode."""
     return create_model(name, num_outputs=num_outputs, checkpoint=checkpoint)
-
-
-def _require_usable(metadata: CheckpointMetadata) -> None:
-    """Raises :class:`InputError` for the checkpoint of a network that poses cannot be had from in this way."""
-    if metadata.task != "pose":
-        raise InputError(f"checkpoint: expected a network for poses, got one for {metadata.task}")
-    expected = (IMAGENET_MEAN, IMAGENET_STD)
-    found = tuple(tuple(255 * value for value in values) for values in (metadata.mean, metadata.std))
-    if not np.allclose(found, expected, rtol=1e-3):
-        raise InputError(
-            f"checkpoint: expected a network that was trained on images normalised by ImageNet's mean and deviation, "
-            f"got mean {metadata.mean} and deviation {metadata.std}"
-        )
 
 
 def _known_set(num_outputs: int) -> KeypointSet:

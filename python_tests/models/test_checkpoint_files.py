@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import sys
@@ -17,6 +18,7 @@ from safetensors.torch import save_file
 from sample_checkpoints import assert_same
 from torch import nn
 
+from litehrnet_cuda.classes import ClassSet
 from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.keypoints import COCO, KeypointSet
 from litehrnet_cuda.models import checkpoint_files
@@ -229,6 +231,23 @@ def test_metadata_of_own_joints(tmp_path: Path) -> None:
     metadata = CheckpointMetadata("litehrnet_30", "pose", 2, corners, None, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     path = write_safetensors(WEIGHTS, tmp_path / "x.safetensors", metadata)
     assert read_metadata(path) == metadata
+
+
+def test_metadata_of_own_classes(tmp_path: Path) -> None:
+    fruit = ClassSet("fruit", ("none", "apple"), ((0, 0, 0), (200, 30, 30)), background=0)
+    metadata = CheckpointMetadata(
+        "litehrnet_18", "segmentation", 2, input_size=(512, 256), class_set=fruit, head="fcn", iterative_head=False
+    )
+    path = write_safetensors(WEIGHTS, tmp_path / "x.safetensors", metadata)
+    assert read_metadata(path) == metadata
+
+
+def test_metadata_from_before_there_was_segmentation(tmp_path: Path) -> None:
+    fields = json.loads(METADATA.to_json())
+    for name in ("class_set", "head", "iterative_head"):
+        del fields[name]
+    save_file(WEIGHTS, tmp_path / "x.safetensors", {"litehrnet_cuda": json.dumps(fields)})
+    assert read_metadata(tmp_path / "x.safetensors") == METADATA
 
 
 def test_damaged_metadata(tmp_path: Path) -> None:

@@ -54,8 +54,8 @@ def test_a_name_like_none_gets_the_list_alone() -> None:
 
 
 def test_unknown_task() -> None:
-    with pytest.raises(InputError, match="unknown task 'segmentation', expected 'pose' or 'backbone'"):
-        create_model(TINY, "segmentation")  # type: ignore[call-overload]
+    with pytest.raises(InputError, match="unknown task 'depth', expected 'pose', 'segmentation' or 'backbone'"):
+        create_model(TINY, "depth")  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize("num_outputs", [1, 16])

@@ -1,0 +1,250 @@
+"""From an image to the class of every pixel in one call."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from litehrnet_cuda.classes import CLASS_SETS, ClassSet
+from litehrnet_cuda.data.images import read_image
+from litehrnet_cuda.data.transforms import normalize
+from litehrnet_cuda.errors import InputError
+from litehrnet_cuda.inference import LiveNetwork
+from litehrnet_cuda.models.checkpoints import (
+    CheckpointMetadata,
+    load_checkpoint,
+    read_checkpoint,
+    read_metadata,
+    resolve_checkpoint,
+)
+from litehrnet_cuda.models.key_layouts import DetectedHead, detect_segmentation, detect_variant
+from litehrnet_cuda.models.litehrnet import MIN_SIZE
+from litehrnet_cuda.models.registry import create_model
+from litehrnet_cuda.models.segmentation import SegmentationHead, SegmentationNetwork
+from litehrnet_cuda.predictors.arguments import MAX_SIZE, check_image, check_metadata, choose_device
+from litehrnet_cuda.predictors.pixel_classes import Logits, class_labels, class_probabilities
+from litehrnet_cuda.predictors.windows import average_windows, place_windows
+from litehrnet_cuda.results import Segmentation
+
+Array = np.ndarray[Any, Any]
+Mode = Literal["whole", "slide"]
+MODES: tuple[Mode, ...] = get_args(Mode)
+
+
+class Segmenter:
+    """Finds the class of every pixel of an image.
+
+    Example::
+
+        image = cv2.imread("street.jpg")
+        segmentation = Segmenter(checkpoint="cityscapes.safetensors")(image)
+        cv2.imwrite("classes.jpg", segmentation.draw(image, legend=True))
+
+    Args:
+        model: a name of :func:`litehrnet_cuda.list_models`; by default what the checkpoint is of. Or a network of any
+            floating-point type, which is then used itself, not a copy, and put into evaluation mode.
+        checkpoint: a file, of :func:`litehrnet_cuda.models.checkpoints.save_checkpoint` or mmsegmentation. Needed
+            unless ``model`` is a network.
+        class_set: what the classes are; by default what the checkpoint says, else the set that is known with as many
+            classes, else their numbers.
+        mode: ``"whole"`` puts the whole image through the network, ``"slide"`` windows of it that overlap, whose logits
+            are averaged: for images that are much larger than those of the training.
+        window: (width, height) of the windows; by default the size that the checkpoint was trained with. Where an
+            image is smaller, so is the window.
+        stride: (width, height) from one window to the next; by default two thirds of the window.
+        size: (width, height) that images are resized to fit into, as large as they go with their proportions kept; the
+            result is of the image's own size all the same. By default images are taken as they are.
+        flip_test: average with the prediction for the mirrored image: slower by a factor of two, slightly better.
+        device: where to run; by default where the network is that was passed, else a CUDA device if there is one.
+        batch_size: the most windows that go through the network at once.
+        optimize: run the network as :func:`litehrnet_cuda.optimize_for_inference` does, where there are kernels for the
+            device, and see it as it is at each call, as :class:`~litehrnet_cuda.PoseEstimator` does.
+
+    Raises:
+        InputError: for a model, checkpoint or option that cannot be used.
+    """
+
+    def __init__(
+        self,
+        model: str | SegmentationNetwork | None = None,
+        *,
+        checkpoint: str | Path | None = None,
+        class_set: ClassSet | None = None,
+        mode: Mode = "whole",
+        window: tuple[int, int] | None = None,
+        stride: tuple[int, int] | None = None,
+        size: tuple[int, int] | None = None,
+        flip_test: bool = False,
+        device: torch.device | str | None = None,
+        batch_size: int = 4,
+        optimize: bool = True,
+    ) -> None:
+        if model is not None and not isinstance(model, (str, SegmentationNetwork)):
+            raise InputError(
+                f'model: expected a name or a SegmentationNetwork as create_model(..., "segmentation") returns it, '
+                f"which the segmenter optimises by itself, got {type(model).__name__}"
+            )
+        if class_set is not None and not isinstance(class_set, ClassSet):
+            raise InputError(
+                f"class_set: expected a ClassSet, such as CLASS_SETS['cityscapes'] of litehrnet_cuda.classes, got "
+                f"{class_set!r:.80}"
+            )
+        if mode not in MODES:
+            raise InputError(f"mode: expected one of {', '.join(MODES)}, got {mode!r}")
+        if batch_size < 1:
+            raise InputError(f"batch_size: expected at least 1, got {batch_size}")
+        if isinstance(model, SegmentationNetwork) and device is None:
+            device = next(model.parameters()).device
+        self.device = choose_device(device)
+        metadata = None if checkpoint is None else read_metadata(checkpoint)
+        if metadata is not None:
+            check_metadata(metadata, "segmentation")
+        if isinstance(model, SegmentationNetwork):
+            network = model
+            if checkpoint is not None:
+                load_checkpoint(network, checkpoint)
+        elif checkpoint is None:
+            raise InputError(
+                "Segmenter: expected a checkpoint, because a network without trained weights tells nothing apart; pass "
+                "checkpoint=, or a network of your own as model="
+            )
+        else:
+            network = _create(model, metadata, checkpoint)
+        known = metadata.class_set if metadata else None
+        self.class_set = class_set or known or _known_set(network.num_outputs)
+        if len(self.class_set) != network.num_outputs:
+            raise InputError(
+                f"class_set: expected {network.num_outputs} classes as the network has outputs, got "
+                f"{len(self.class_set)} ({self.class_set.name})"
+            )
+        self.mode: Mode = mode
+        self.size = None if size is None else _check_size("size", size, MIN_SIZE)
+        self.window, self.stride = _windows(mode, window or (metadata.input_size if metadata else None), stride)
+        self.flip_test = flip_test
+        self.batch_size = batch_size
+        self._model = network.to(self.device).eval()
+        self._network = LiveNetwork(network, unplanned="" if optimize else "its user does not want it")
+
+    @property
+    def model(self) -> SegmentationNetwork:
+        """The network."""
+        return self._model
+
+    @torch.inference_mode()
+    def __call__(self, image: Array | str | Path) -> Segmentation:
+        """The class of every pixel.
+
+        Args:
+            image: ``[H, W, 3]`` uint8 BGR, as OpenCV reads it, or a file.
+
+        Raises:
+            InputError: for an image that cannot be used.
+        """
+        image = _read(image)
+        labels = class_labels(self._logits(image), image.shape[:2])  # of the result, labels alone leave the device
+        return Segmentation(labels[0].cpu().numpy(), self.class_set)
+
+    @torch.inference_mode()
+    def predict_probabilities(self, image: Array | str | Path) -> Array:
+        """The probability of every class at every pixel, ``[C, H, W]`` float32.
+
+        Args:
+            image: as above.
+
+        Raises:
+            InputError: for an image that cannot be used.
+        """
+        image = _read(image)
+        return np.asarray(class_probabilities(self._logits(image), image.shape[:2])[0].cpu().numpy())
+
+    def _logits(self, image: Array) -> list[Tensor]:
+        """``[1, C, h, w]`` float32: one, or with the flip test two. At the image's size only in windows."""
+        if self.size is not None:
+            image = _fitted(image, self.size)
+        if min(image.shape[:2]) < MIN_SIZE:
+            raise InputError(
+                f"image: expected at least {MIN_SIZE}x{MIN_SIZE} pixels, got {image.shape[1]}x{image.shape[0]}; pass "
+                f"size= to have images resized"
+            )
+        parameter = next(self.model.parameters())
+        x = torch.from_numpy(normalize(image))[None].to(parameter)
+        around = Logits(self.flip_test)
+        if self.mode == "whole":
+            logits: list[Tensor] = self._network(x, around)
+            return logits
+        places = place_windows(x.shape[-2:], self.window[::-1], self.stride[::-1])
+        return average_windows(lambda windows: self._network(windows, around), x, places, self.batch_size)
+
+
+def _read(image: Array | str | Path) -> Array:
+    if isinstance(image, (str, Path)):
+        image = read_image(image)
+    check_image(image)
+    return image
+
+
+def _fitted(image: Array, size: tuple[int, int]) -> Array:
+    """An image as large as fits into a size with its proportions kept, as mmsegmentation resizes it."""
+    height, width = image.shape[:2]
+    scale = min(size[0] / width, size[1] / height)
+    fitted = (max(1, round(width * scale)), max(1, round(height * scale)))
+    if fitted == (width, height):
+        return image
+    return np.asarray(cv2.resize(image, fitted, interpolation=cv2.INTER_LINEAR))
+
+
+def _check_size(name: str, size: Any, least: int) -> tuple[int, int]:
+    whole = (
+        isinstance(size, (tuple, list)) and len(size) == 2 and all(isinstance(side, (int, np.integer)) for side in size)
+    )
+    if not whole or min(size) < least or max(size) > MAX_SIZE:
+        raise InputError(f"{name}: expected (width, height) of {least} to {MAX_SIZE} pixels each way, got {size}")
+    return int(size[0]), int(size[1])
+
+
+def _windows(mode: Mode, window: Any, stride: Any) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Window and stride, which are of no account in other modes."""
+    if mode != "slide":
+        return (0, 0), (0, 0)
+    if window is None:
+        raise InputError("window: expected (width, height) for mode='slide', because the checkpoint names no size")
+    window = _check_size("window", window, MIN_SIZE)
+    stride = _check_size("stride", stride or (window[0] * 2 // 3, window[1] * 2 // 3), 1)
+    if stride[0] > window[0] or stride[1] > window[1]:
+        raise InputError(f"stride: expected at most the window, {window}, so that no pixel is left out, got {stride}")
+    return window, stride
+
+
+@torch.inference_mode(False)
+def _create(name: str | None, metadata: CheckpointMetadata | None, checkpoint: str | Path) -> SegmentationNetwork:
+    """A network with the weights of a checkpoint, of ordinary tensors, whose changes PyTorch counts, in every mode."""
+    found: DetectedHead | None
+    if metadata is not None:
+        name = name or metadata.variant
+        found = DetectedHead(metadata.num_outputs, metadata.head or "fcn", metadata.iterative_head)
+    else:
+        weights = read_checkpoint(resolve_checkpoint(checkpoint))
+        name = name or detect_variant(weights)[0]
+        found = detect_segmentation(weights)
+        if found is None:
+            raise InputError(f"{checkpoint}: expected a network for segmentation, got one without decode_head.conv_seg")
+    return create_model(
+        name,
+        "segmentation",
+        num_outputs=found.num_outputs,
+        head=cast(SegmentationHead, found.head),  # which create_model checks
+        with_head=found.iterative_head,
+        checkpoint=checkpoint,
+    )
+
+
+def _known_set(num_outputs: int) -> ClassSet:
+    for class_set in CLASS_SETS.values():
+        if len(class_set) == num_outputs:
+            return class_set
+    return ClassSet.numbered(num_outputs)
