@@ -126,4 +126,7 @@ MPII = KeypointSet(
     upper_body=(7, 8, 9, 10, 11, 12, 13, 14, 15),
 )
 
+# MPII's head size is 0.6 times the diagonal of the head's box: the bones of the head without the hair.
+MPII_HEAD_BIAS = 0.6
+
 KEYPOINT_SETS = {keypoints.name: keypoints for keypoints in (COCO, MPII)}

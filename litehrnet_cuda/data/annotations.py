@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import copy
+import hashlib
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +18,7 @@ from litehrnet_cuda.keypoints import KeypointSet
 
 Array = np.ndarray[Any, Any]
 T = TypeVar("T")
+Annotations = TypeVar("Annotations", bound="PoseAnnotations")
 
 _UNKNOWN_SIZE = (1920, 1080)  # of an image whose annotations don't tell; that of most of MPII's, or more
 
@@ -111,6 +114,33 @@ class PoseAnnotations:
         full HD."""
         sizes = ((image.width, image.height) if image.width else _UNKNOWN_SIZE for image in self.images.values())
         return sum(4 * width * height for width, height in sizes)
+
+    @property
+    def digest(self) -> str:
+        """What tells whether annotations are the same ones, in words: how many there are, and a hash over all that is
+        read of them. Pixels are not looked at, nor where the folder lies."""
+        hashed = hashlib.sha256(repr((type(self).__name__, self.keypoint_set)).encode())
+        folder = f"{self.image_dir.as_posix()}/"
+        for entry in self.images.values():
+            name = entry.path.as_posix().removeprefix(folder)
+            hashed.update(repr((entry.id, name, entry.width, entry.height)).encode())
+        for person in self.people:
+            hashed.update(repr((person.image_id, person.annotation_id, person.head_size)).encode())
+            for values in (person.box, person.keypoints, person.visible):
+                hashed.update(np.ascontiguousarray(values).tobytes())
+        return (
+            f"{len(self.people)} people with {len(self.keypoint_set)} joints in {len(self.images)} images, "
+            f"{hashed.hexdigest()[:16]}"
+        )
+
+    def without_images(self: Annotations, image_ids: Collection[int]) -> Annotations:
+        """The same annotations without some of the images and the people in them."""
+        if not image_ids:
+            return self
+        rest = copy.copy(self)
+        rest.images = {number: entry for number, entry in self.images.items() if number not in image_ids}
+        rest.people = [person for person in self.people if person.image_id not in image_ids]
+        return rest
 
     def require_images(self, image_ids: Iterable[int]) -> None:
         """Raise :class:`InputError` if the file of one of these images is absent: better now than after an hour."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -13,6 +15,7 @@ from litehrnet_cuda.data.coco import CocoKeypoints
 from litehrnet_cuda.data.description import read_description
 from litehrnet_cuda.data.generated.coco_folder import write_coco
 from litehrnet_cuda.data.mpii import MpiiKeypoints
+from litehrnet_cuda.data.transforms import BoxConvention
 from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.keypoints import COCO, MPII, KeypointSet
 
@@ -33,13 +36,22 @@ class Split:
     image_dir: Path
     keypoint_set: KeypointSet | None = None
 
-    def read(self, on_problem: Callable[[Problem], None] | None = None) -> PoseAnnotations:
-        """The images and people; ``on_problem`` collects what is wrong instead of stopping at it."""
+    def read(
+        self, on_problem: Callable[[Problem], None] | None = None, *, box_convention: BoxConvention = "mmpose1"
+    ) -> PoseAnnotations:
+        """The images and people.
+
+        Args:
+            on_problem: collects what is wrong instead of stopping at it.
+            box_convention: of COCO's form, see :class:`~litehrnet_cuda.data.coco.CocoKeypoints`.
+        """
         if is_mpii_file(self.annotation_file):
             mpii_joints = self.keypoint_set or MPII
             return MpiiKeypoints(self.annotation_file, self.image_dir, mpii_joints, on_problem=on_problem)
         coco_joints = self.keypoint_set or COCO
-        return CocoKeypoints(self.annotation_file, self.image_dir, coco_joints, on_problem=on_problem)
+        return CocoKeypoints(
+            *(self.annotation_file, self.image_dir, coco_joints), box_convention=box_convention, on_problem=on_problem
+        )
 
 
 def is_mpii_file(annotation_file: str | Path) -> bool:
@@ -62,13 +74,16 @@ def image_folder(annotation_file: str | Path) -> Path:
     return file.parent
 
 
-def find_splits(folder_or_file: str | Path) -> tuple[PoseAnnotations, PoseAnnotations]:
+def find_splits(
+    folder_or_file: str | Path, *, box_convention: BoxConvention = "mmpose1"
+) -> tuple[PoseAnnotations, PoseAnnotations]:
     """The training and the validation people of a data set.
 
     Args:
         folder_or_file: a folder with COCO's layout (see :func:`find_coco_splits`), a folder with MPII's
             (``annotations/mpii_train.json``, ``annotations/mpii_val.json``, ``images``), or a TOML file that describes
             a data set (see docs/own_data.md).
+        box_convention: see :meth:`Split.read`.
 
     Raises:
         InputError: if it is none of these, or a file has a mistake.
@@ -77,7 +92,8 @@ def find_splits(folder_or_file: str | Path) -> tuple[PoseAnnotations, PoseAnnota
     for split in SPLIT_NAMES:
         if split not in found:
             raise InputError(f"{folder_or_file}: expected {_place(Path(folder_or_file), split, found)}, found none")
-    return found["train"].read(), found["val"].read()
+    train, val = (found[split].read(box_convention=box_convention) for split in ("train", "val"))
+    return train, val
 
 
 def locate_splits(folder_or_file: str | Path) -> dict[str, Split]:
@@ -143,7 +159,14 @@ def _coco_split(folder: Path, split: str, keypoint_set: KeypointSet) -> Split:
 
 
 def generate_splits(
-    folder: str | Path, *, train_images: int, val_images: int, seed: int = 0, workers: int = 1, progress: bool = True
+    folder: str | Path,
+    *,
+    train_images: int,
+    val_images: int,
+    seed: int = 0,
+    replace: bool = True,
+    workers: int = 1,
+    progress: bool = True,
 ) -> tuple[CocoKeypoints, CocoKeypoints]:
     """Draws people to train and to validate with, unless the folder has them already.
 
@@ -151,19 +174,16 @@ def generate_splits(
         folder: becomes a COCO folder with the splits ``train`` and ``val``.
         train_images, val_images: number of images; there are about two people in each.
         seed: of the drawings; those of the two splits differ.
+        replace: draw anew where the folder has other drawings; False refuses that.
         workers: processes that draw.
         progress: show progress bars.
     """
     for split, count in (("train", train_images), ("val", val_images)):
-        _draw_split(Path(folder), split, count, seed, workers, progress)
+        with tqdm(total=count, desc=f"draw {split}", unit="image", disable=not progress) as bar:
+            write_coco(folder, count, seed, split, replace=replace, workers=workers, progress=partial(_show, bar))
+            _show(bar, count)  # also where the drawings were there already
     return find_coco_splits(folder)
 
 
-def _draw_split(folder: Path, split: str, count: int, seed: int, workers: int, progress: bool) -> None:
-    with tqdm(total=count, desc=f"draw {split}", unit="image", disable=not progress) as bar:
-
-        def show(done: int) -> None:
-            bar.update(done - bar.n)
-
-        write_coco(folder, count, seed, split, workers=workers, progress=show)
-        show(count)  # also where the drawings were there already
+def _show(bar: Any, done: int) -> None:
+    bar.update(done - bar.n)

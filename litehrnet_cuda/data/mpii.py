@@ -29,12 +29,9 @@ from litehrnet_cuda.data.json_fields import (
     text_field,
 )
 from litehrnet_cuda.data.transforms import mpii_boxes
-from litehrnet_cuda.keypoints import MPII, KeypointSet
+from litehrnet_cuda.keypoints import MPII, MPII_HEAD_BIAS, KeypointSet
 
 Array = np.ndarray[Any, Any]
-
-# MPII's head size is 0.6 times the diagonal of the head's box: the bones of the head without the hair.
-_HEAD_BIAS = 0.6
 
 
 class MpiiKeypoints(PoseAnnotations):
@@ -118,6 +115,12 @@ class MpiiKeypoints(PoseAnnotations):
         return self.images.setdefault(image_id, ImageEntry(image_id, self.image_dir / name, 0, 0))
 
 
+def head_size_file(annotation_file: Path) -> Path:
+    """Where the head sizes of the people of ``mpii_SPLIT.json`` belong: ``mpii_gt_SPLIT.mat`` in the same folder."""
+    prefix, _, split = annotation_file.stem.partition("_")
+    return annotation_file.with_name(f"{prefix}_gt_{split}.mat")
+
+
 def read_head_sizes(annotation_file: Path, count: int) -> Array | None:
     """The head sizes of the people of ``mpii_SPLIT.json`` in pixels, ``[count]`` float64.
 
@@ -130,9 +133,8 @@ def read_head_sizes(annotation_file: Path, count: int) -> Array | None:
     Raises:
         InputError: if it cannot be read, or is of another number of people.
     """
-    prefix, separator, split = annotation_file.stem.partition("_")
-    file = annotation_file.with_name(f"{prefix}_gt_{split}.mat")
-    if not separator or not file.is_file():
+    file = head_size_file(annotation_file)
+    if not file.is_file():
         return None
     kind = "head sizes cannot be read"
     try:
@@ -151,7 +153,7 @@ def read_head_sizes(annotation_file: Path, count: int) -> Array | None:
             f" {annotation_file.name}, got {list(corners.shape)}",
             kind,
         )
-    return np.asarray(_HEAD_BIAS * np.linalg.norm(corners[1] - corners[0], axis=0))
+    return np.asarray(MPII_HEAD_BIAS * np.linalg.norm(corners[1] - corners[0], axis=0))
 
 
 def _points(entry: dict[str, Any], where: str, count: int) -> Array:

@@ -229,6 +229,8 @@ class PersonCrops(Dataset[dict[str, Any]]):
         input_size: (width, height) of the crop.
         udp: warp as UDP does.
         padding: the region is this many times the box.
+        bad_images: what to do about an image that is missing or damaged. ``"stop"`` raises its error; ``"skip"`` gives
+            black crops of it, whose ``problem`` says what is wrong.
     """
 
     def __init__(
@@ -239,15 +241,18 @@ class PersonCrops(Dataset[dict[str, Any]]):
         *,
         udp: bool = False,
         padding: float = PADDING,
+        bad_images: BadImages = "stop",
     ) -> None:
         self.annotations = annotations
+        self.bad_images: BadImages = bad_images
         self.boxes = boxes
         self.input_size = input_size
         self.udp = udp
         corners = np.array([box.box for box in boxes], dtype=np.float32).reshape(-1, 4)
         self._centers, self._scales = boxes_to_centers_scales(corners, input_size, padding=padding)
-        annotations.require_images(box.image_id for box in boxes)
-        self._last_image: tuple[int, Array] | None = None
+        if bad_images == "stop":
+            annotations.require_images(box.image_id for box in boxes)
+        self._last_image: tuple[int, Array, str] | None = None
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -256,13 +261,14 @@ class PersonCrops(Dataset[dict[str, Any]]):
         """A sample that the default collation batches.
 
         ``image`` [3, H, W] float32; ``center`` [2] and ``scale`` [2] float32, image pixels; ``box_score`` float;
-        ``image_id`` int; ``annotation_id`` int, -1 for a detection.
+        ``image_id`` int; ``annotation_id`` int, -1 for a detection; ``problem`` why the image could not be read, or "".
         """
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index}: expected 0 to {len(self) - 1}")
         box, center, scale = self.boxes[index], self._centers[index], self._scales[index]
         matrix = warp_matrix(center, scale, self.input_size, udp=self.udp)
-        pixels = normalize(crop(self._read(box.image_id), matrix, self.input_size))
+        image, problem = self._read(box.image_id)
+        pixels = normalize(crop(image, matrix, self.input_size))
         return {
             "image": torch.from_numpy(pixels),
             "center": torch.from_numpy(center),
@@ -270,12 +276,19 @@ class PersonCrops(Dataset[dict[str, Any]]):
             "box_score": box.score,
             "image_id": box.image_id,
             "annotation_id": -1 if box.annotation_id is None else box.annotation_id,
+            "problem": problem,
         }
 
-    def _read(self, image_id: int) -> Array:
+    def _read(self, image_id: int) -> tuple[Array, str]:
+        """The image, or a black pixel and what is wrong with the image."""
         if self._last_image is None or self._last_image[0] != image_id:
-            self._last_image = image_id, self.annotations.read_image(image_id)
-        return self._last_image[1]
+            try:
+                self._last_image = image_id, self.annotations.read_image(image_id), ""
+            except InputError as error:
+                if self.bad_images == "stop":
+                    raise
+                self._last_image = image_id, np.zeros((1, 1, 3), np.uint8), str(error)
+        return self._last_image[1:]
 
 
 def _shared_zeros(count: int) -> torch.Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -14,8 +14,9 @@ from tqdm import tqdm
 from litehrnet_cuda.codecs.heatmap import Decoder
 from litehrnet_cuda.data.annotations import Person, PersonBox, PoseAnnotations
 from litehrnet_cuda.data.coco import CocoKeypoints
-from litehrnet_cuda.data.pose_dataset import PersonCrops, batches, use_one_thread
-from litehrnet_cuda.engine.gathering import gathered, rank, share_of_batches
+from litehrnet_cuda.data.mpii import MpiiKeypoints, head_size_file
+from litehrnet_cuda.data.pose_dataset import BadImages, PersonCrops, batches, use_one_thread
+from litehrnet_cuda.engine.distributed import ALONE, Processes
 from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.keypoints import MPII
 from litehrnet_cuda.metrics.coco import PredictedPose, coco_average_precision, coco_results
@@ -42,6 +43,7 @@ class Evaluation:
         poses: the same poses before that, in the order of the boxes.
         metric: which one.
         boxes: whether people were looked for in their annotated boxes or in a detector's, which give lower figures.
+        skipped: images that could not be read, by id, and what is wrong with each; their people do not count.
     """
 
     metrics: dict[str, float]
@@ -49,6 +51,7 @@ class Evaluation:
     poses: list[PredictedPose]
     metric: Metric = "coco"
     boxes: Boxes = "annotated"
+    skipped: dict[int, str] = field(default_factory=dict)
 
     @property
     def score_name(self) -> str:
@@ -69,6 +72,19 @@ def natural_metric(annotations: PoseAnnotations) -> Metric:
     return "coco" if isinstance(annotations, CocoKeypoints) else "pck"
 
 
+def why_not_pckh(annotations: PoseAnnotations) -> str | None:
+    """Why MPII's people are not measured by PCKh, in a sentence; None where they are, or are none of MPII's."""
+    if not isinstance(annotations, MpiiKeypoints) or natural_metric(annotations) == "pckh":
+        return None
+    file = annotations.annotation_file
+    without = sum(person.head_size is None for person in annotations.people)
+    return (
+        f"{file}: PCK by the size of boxes is reported instead of PCKh, because {without} of "
+        f"{len(annotations.people)} people have no head size; put {head_size_file(file).name} beside it, or give "
+        "everybody a head_size"
+    )
+
+
 def evaluate(
     estimator: PoseEstimator,
     annotations: PoseAnnotations,
@@ -79,7 +95,8 @@ def evaluate(
     joint_threshold: float = 0.2,
     pck_threshold: float = 0.2,
     workers: int = 0,
-    together: bool = False,
+    bad_images: BadImages = "stop",
+    processes: Processes = ALONE,
     progress: bool = True,
 ) -> Evaluation:
     """Accuracy of an estimator.
@@ -94,8 +111,9 @@ def evaluate(
         joint_threshold: ``coco``: joints below it do not count in a person's score (official: 0.2).
         pck_threshold: ``pck``: as a fraction of the longer side of the annotated box.
         workers: processes that read images; 0 does it in this one.
-        together: share the work with the other processes of ``torch.distributed``, all of which have to call this. All
-            return the same, which is what one process would return.
+        bad_images: ``"stop"`` at an image that cannot be read, or ``"skip"`` it: neither what is found in it nor who is
+            annotated in it counts.
+        processes: that share the work; all of them have to call this, and all return what one would return.
         progress: show a progress bar, where standard error is a terminal.
 
     Raises:
@@ -113,7 +131,8 @@ def evaluate(
         joint_threshold=joint_threshold,
         pck_threshold=pck_threshold,
         workers=workers,
-        together=together,
+        bad_images=bad_images,
+        processes=processes,
         progress=progress,
     )[decoder]
 
@@ -129,7 +148,8 @@ def evaluate_decoders(
     joint_threshold: float = 0.2,
     pck_threshold: float = 0.2,
     workers: int = 0,
-    together: bool = False,
+    bad_images: BadImages = "stop",
+    processes: Processes = ALONE,
     progress: bool = True,
 ) -> dict[Decoder, Evaluation]:
     """Accuracy by decoder, from one run of the network, and one more for ``"udp"``, whose crops are others.
@@ -153,21 +173,30 @@ def evaluate_decoders(
             f"detector's; leave the detections out, or measure average precision (coco)"
         )
 
-    def measured(poses: list[PredictedPose]) -> Evaluation:
-        if chosen == "coco":
-            metrics, results = _precision(poses, annotations, oks_threshold, joint_threshold)
-        else:
-            metrics = _by_person(chosen, poses, annotations, pck_threshold)
-            results = coco_results(poses, annotations.keypoint_set, suppression="none")
-        return Evaluation(metrics, results, poses, chosen, "annotated" if are_annotated else "detected")
-
     most: list[Decoder] = [decoder for decoder in decoders if decoder != "udp"]
     last: list[Decoder] = ["udp"] if "udp" in decoders else []
     found: dict[Decoder, list[PredictedPose]] = {}
+    skipped: dict[int, str] = {}
     for group in filter(None, (most, last)):
-        found |= find_poses(
-            *(estimator, annotations, looked_in, group), workers=workers, together=together, progress=progress
+        poses, problems = find_poses(
+            *(estimator, annotations, looked_in, group),
+            workers=workers,
+            bad_images=bad_images,
+            processes=processes,
+            progress=progress,
         )
+        found |= poses
+        skipped |= problems
+    seen = annotations.without_images(skipped)
+
+    def measured(poses: list[PredictedPose]) -> Evaluation:
+        if chosen == "coco":
+            metrics, results = _precision(poses, seen, oks_threshold, joint_threshold)
+        else:
+            metrics = _by_person(chosen, poses, seen, pck_threshold)
+            results = coco_results(poses, annotations.keypoint_set, suppression="none")
+        return Evaluation(metrics, results, poses, chosen, "annotated" if are_annotated else "detected", skipped)
+
     return {decoder: measured(found[decoder]) for decoder in decoders}
 
 
@@ -178,37 +207,52 @@ def find_poses(
     decoders: Sequence[Decoder],
     *,
     workers: int = 0,
-    together: bool = False,
+    bad_images: BadImages = "stop",
+    processes: Processes = ALONE,
     progress: bool = True,
-) -> dict[Decoder, list[PredictedPose]]:
-    """The pose in each box, by decoder, in the order of the boxes.
+) -> tuple[dict[Decoder, list[PredictedPose]], dict[int, str]]:
+    """The pose in each box.
 
     Args:
         boxes: best those of one image in sequence, because the last image read is kept.
         decoders: ``("udp",)``, or any others; the rest is as in :func:`evaluate`.
+
+    Returns:
+        the poses by decoder, in the order of the boxes; and the images that were skipped, by id, with what is wrong
+        with them. There are no poses in these.
+
+    Raises:
+        InputError: if an image cannot be read and is not to be skipped, or none can.
     """
 
-    def find(share: Sequence[PersonBox]) -> list[list[PredictedPose]]:
-        crops = PersonCrops(annotations, share, estimator.input_size, udp="udp" in decoders)
+    def find(share: Sequence[PersonBox]) -> tuple[list[list[PredictedPose]], dict[int, str]]:
+        crops = PersonCrops(annotations, share, estimator.input_size, udp="udp" in decoders, bad_images=bad_images)
         loader = DataLoader(crops, batch_size=estimator.batch_size, num_workers=workers, worker_init_fn=use_one_thread)
         poses: list[list[PredictedPose]] = [[] for _ in decoders]
+        skipped: dict[int, str] = {}
         rest = iter(share)
-        disable = None if progress and not (together and rank() > 0) else True
+        disable = None if progress and processes.first else True
         with tqdm(total=len(share), desc="evaluate", unit="person", disable=disable, leave=False) as bar:
             for batch in batches(loader):
-                centers, scales = batch["center"].numpy(), batch["scale"].numpy()
+                centers, scales, problems = batch["center"].numpy(), batch["scale"].numpy(), batch["problem"]
                 decoded = estimator.predict_crops_with(decoders, batch["image"], centers, scales)
                 of_batch = list(itertools.islice(rest, len(centers)))
+                skipped |= {box.image_id: said for box, said in zip(of_batch, problems, strict=True) if said}
                 for of_decoder, (keypoints, scores) in zip(poses, decoded, strict=True):
-                    of_decoder += map(_pose, of_batch, keypoints, scores, scales)
+                    found = map(_pose, of_batch, keypoints, scores, scales)
+                    of_decoder += [pose for pose, said in zip(found, problems, strict=True) if not said]
                 bar.update(len(centers))
-        return poses
+        return poses, skipped
 
-    if together:
-        parts = gathered(lambda: find(share_of_batches(boxes, estimator.batch_size)))
-    else:
-        parts = [find(boxes)]
-    return {decoder: [pose for part in parts for pose in part[position]] for position, decoder in enumerate(decoders)}
+    parts = processes.gathered(lambda: find(processes.share(boxes, estimator.batch_size)))
+    skipped = {image_id: said for _, problems in parts for image_id, said in problems.items()}
+    if len(skipped) == len({box.image_id for box in boxes}):
+        raise InputError(
+            f"{annotations.annotation_file}: expected at least one image that can be read, but all {len(skipped)} with "
+            f"boxes are missing or damaged; check {annotations.image_dir}"
+        )
+    poses = {decoder: [pose for part, _ in parts for pose in part[place]] for place, decoder in enumerate(decoders)}
+    return poses, skipped
 
 
 def _pose(box: PersonBox, keypoints: Array, scores: Array, scale: Array) -> PredictedPose:
@@ -256,7 +300,11 @@ def _precision(
         category_id=annotations.category_ids[0],
     )
     metrics = coco_average_precision(
-        results, annotations.annotation_file, annotations.keypoint_set, category_ids=annotations.category_ids
+        results,
+        annotations.annotation_file,
+        annotations.keypoint_set,
+        category_ids=annotations.category_ids,
+        image_ids=annotations.images,
     )
     return metrics, results
 

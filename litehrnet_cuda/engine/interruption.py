@@ -90,6 +90,25 @@ def ignore_interrupts() -> None:
 
 
 @contextmanager
+def plain_failures(advice: str) -> Iterator[None]:
+    """Makes one sentence of memory, a disk or another process that gives out.
+
+    Args:
+        advice: what takes less memory.
+
+    Raises:
+        InputError: for what gave out; other errors stay what they are.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError, OSError) as error:
+        reason = _reason(error, advice)
+        if reason is None:
+            raise
+        raise InputError(reason) from error
+
+
+@contextmanager
 def orderly_stops(resort: Callable[[], str], advice: str) -> Iterator[None]:
     """Makes one sentence of what can give out in a run, with what there is to go on from.
 
@@ -102,16 +121,12 @@ def orderly_stops(resort: Callable[[], str], advice: str) -> Iterator[None]:
         Interrupted: for ``KeyboardInterrupt``.
     """
     try:
-        yield
+        with plain_failures(advice):
+            yield
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted; {resort()}") from None
     except InputError as error:
         raise TrainingStopped(f"{error}; {resort()}") from error
-    except (MemoryError, RuntimeError, OSError) as error:
-        reason = _reason(error, advice)
-        if reason is None:
-            raise
-        raise TrainingStopped(f"{reason}; {resort()}") from error
 
 
 def _reason(error: Exception, advice: str) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -17,6 +17,7 @@ from litehrnet_cuda.engine.distributed import ALONE, Processes
 from litehrnet_cuda.engine.losses import joints_mse_loss
 from litehrnet_cuda.engine.recipe import TrainConfig
 from litehrnet_cuda.engine.sync_batch_norm import synchronize_batch_norm
+from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.models.litehrnet import PoseNetwork
 
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -42,6 +43,7 @@ class Learner:
         self.config = config
         self.device = next(model.parameters()).device
         self._result = model
+        self._processes = processes
         several = processes.count > 1
         # What is trained is the network itself, unless there are other weights to measure and save than its own, or
         # other layers in it.
@@ -51,9 +53,10 @@ class Learner:
         if config.channels_last:
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._forward: nn.Module = self.network
+        self._parallel: DistributedDataParallel | None = None
         if several:
             ids = [self.device.index] if self.device.type == "cuda" else None
-            self._forward = DistributedDataParallel(self.network, device_ids=ids, **_WITHOUT_BUFFERS)
+            self._forward = self._parallel = DistributedDataParallel(self.network, device_ids=ids, **_WITHOUT_BUFFERS)
         if config.compile:
             self._forward = torch.compile(self._forward)  # type: ignore[assignment]
         fused = self.device.type in _FUSED_ADAM
@@ -80,8 +83,8 @@ class Learner:
         losses = []
         for number, batch in enumerate(batches, 1):
             with ExitStack() as contexts:
-                if number < len(batches) and isinstance(self._forward, DistributedDataParallel):
-                    contexts.enter_context(self._forward.no_sync())
+                if number < len(batches) and self._parallel is not None:
+                    contexts.enter_context(self._parallel.no_sync())
                 loss = self._loss(batch) / len(batches)
                 self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             losses.append(loss.detach())
@@ -108,12 +111,14 @@ class Learner:
     def export(self) -> PoseNetwork:
         """The network to measure and to save, plain and in evaluation mode: with the average weights if there are any.
 
-        It is the one that the learner was made with, and stays as it is until the next call or step.
+        It is the one that the learner was made with, and stays as it is until the next call or step. All processes have
+        to call this, and get the first one's, also where each has running statistics of its own.
         """
         if self.average is not None:
             self._result.load_state_dict(self.average.values)
         elif self._result is not self.network:
             self._result.load_state_dict(self.network.state_dict())
+        self._processes.copy_first(self._result.state_dict().values())
         return self._result.eval()
 
     def is_finite(self) -> bool:
@@ -130,6 +135,12 @@ class Learner:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from what :meth:`state_dict` returned.
+
+        Raises:
+            InputError: if it is of another network, see :func:`require_fitting`.
+        """
+        require_fitting(state, self.network)
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.scaler.is_enabled() and state["scaler"]:
@@ -138,3 +149,20 @@ class Learner:
             self.average.load_state_dict(state["average"])
         elif self.average is not None:  # asked for since: it begins here, not with untrained weights
             self.average = WeightAverage(self.network, self.config.ema)
+
+
+def require_fitting(state: Mapping[str, Any], model: nn.Module) -> None:
+    """Compares what :meth:`Learner.state_dict` returned with the network that is to go on from it.
+
+    Raises:
+        InputError: if its tensors have other names or shapes, as those of a network for other joints have.
+    """
+    theirs: Mapping[str, Tensor] = state["network"]
+    ours = model.state_dict()
+    for name in dict.fromkeys((*ours, *theirs)):
+        expected, found = (list(one[name].shape) if name in one else "none" for one in (ours, theirs))
+        if expected != found:
+            raise InputError(
+                f"expected the state of a network with {name} of shape {expected}, got {found}: it was trained for "
+                "other joints, or is another network"
+            )

@@ -44,6 +44,7 @@ class TrainingLog:
     def begin(self, epochs: int, total_steps: int, step: int, history: list[dict[str, Any]]) -> None:
         """Starts, or goes on after ``step`` with the records of the epochs so far, so that none is there twice."""
         self._epochs = epochs
+        self._last = history[-1]["step"] if history else 0  # step that the curve was drawn up to
         if self._file is not None:
             with written_whole(self._file) as draft:
                 draft.write_text("".join(json.dumps(record) + "\n" for record in history))
@@ -69,11 +70,15 @@ class TrainingLog:
         if self._file is not None:
             with self._file.open("a") as file:
                 file.write(json.dumps(record) + "\n")
-        score = [f"{record['score_name']} {record['score']:.3f} (annotated boxes)"] if "score" in record else []
+        skipped = f", {record['skipped_images']} images skipped" if "skipped_images" in record else ""
+        score = (
+            [f"{record['score_name']} {record['score']:.3f} (annotated boxes{skipped})"] if "score" in record else []
+        )
         parts = [f"epoch {record['epoch']}/{self._epochs}", f"loss {record['loss']:.2e}", *score]
         self.say(", ".join([*parts, f"{record['images_per_second']:.0f} images/s"]))
         if self._writer is not None:
             self._write_scalars(record)
+        self._last = record["step"]
 
     def say(self, line: str) -> None:
         """A line that stays, above the bar."""
@@ -82,7 +87,7 @@ class TrainingLog:
 
     def _write_scalars(self, record: Mapping[str, Any]) -> None:
         last, losses = record["step"], record["loss_curve"]
-        steps = record["step"] // record["epoch"]  # in an epoch
+        steps = last - self._last  # in this epoch
         for place, loss in enumerate(losses, 1):
             self._writer.add_scalar("train/loss", loss, last - steps + round(steps * place / len(losses)))
         for name in ("learning_rate", "images_per_second"):

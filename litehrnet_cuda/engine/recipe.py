@@ -10,6 +10,7 @@ from typing import Literal, get_args
 from litehrnet_cuda.codecs.heatmap import Decoder, HeatmapMode
 from litehrnet_cuda.data.augmentation import Augmentation
 from litehrnet_cuda.data.pose_dataset import BAD_IMAGES, BadImages
+from litehrnet_cuda.data.transforms import BoxConvention
 from litehrnet_cuda.engine.schedule import DECAYS, Decay
 from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.models.litehrnet import MIN_SIZE
@@ -90,7 +91,7 @@ class TrainConfig:
         compile: ``torch.compile`` the network.
         gradient_checkpointing: compute blocks again in the backward pass instead of keeping what is inside them.
         deterministic: let two runs give equal weights to the bit, where PyTorch can.
-        bad_images: ``"stop"`` at an image that cannot be read, or ``"skip"`` it.
+        bad_images: ``"stop"`` at an image that cannot be read, or ``"skip"`` it, in validation too.
         save_every: how often the state of the training is saved within an epoch, see :class:`Interval`; it always is
             at an epoch's end.
     """
@@ -150,6 +151,8 @@ class Recipe:
         augmentation: of the people.
         training: steps, learning rate and so on.
         data: the kind of data that the recipe is for.
+        box_convention: how boxes of COCO's form are clipped to their images, to train and to validate with, see
+            :func:`~litehrnet_cuda.data.transforms.clip_annotated_boxes`.
     """
 
     model: str = "litehrnet_18"
@@ -160,6 +163,7 @@ class Recipe:
     augmentation: Augmentation = field(default_factory=Augmentation)
     training: TrainConfig = field(default_factory=TrainConfig)
     data: DataKind = "any"
+    box_convention: BoxConvention = "mmpose1"
 
     def __post_init__(self) -> None:
         get_variant(self.model)  # an unknown name is better said before the work than after it

@@ -31,6 +31,8 @@ class TrainingState:
         history: the log of the epochs that are done.
         record: of an epoch that is done but for its validation.
         best: the highest score of a validation.
+        data: what the training was begun with, by part (``"train"``, ``"val"``), in words that tell it from other data.
+        measure: what else decides the score, by name, such as the decoder; only scores of equal measures compare.
         learner: network, optimizer, scaler and average.
         random: states of the generators of random numbers.
     """
@@ -44,6 +46,8 @@ class TrainingState:
     history: list[dict[str, Any]] = field(default_factory=list)
     record: dict[str, Any] | None = None
     best: float | None = None
+    data: dict[str, str] = field(default_factory=dict)
+    measure: dict[str, Any] = field(default_factory=dict)
     learner: dict[str, Any] = field(default_factory=dict)
     random: dict[str, Any] = field(default_factory=dict)
 
@@ -74,7 +78,8 @@ class TrainingState:
             raise InputError(
                 f"{path}: expected the state of a training, and it cannot be read: {reason:.200}"
             ) from None
-        if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
+        known = {item.name for item in fields(cls)}
+        if not isinstance(content, dict) or content.pop("format", None) != FORMAT or not known >= content.keys():
             raise InputError(f"{path}: expected the state of a training in format {FORMAT}; train anew with --restart")
         return cls(**content)
 

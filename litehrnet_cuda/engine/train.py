@@ -30,9 +30,7 @@ from litehrnet_cuda.models.litehrnet import PoseNetwork
 
 CURVE_POINTS = 10  # of the loss in an epoch
 _SECONDS_BETWEEN_LOOKS = 1.0  # at the loss, which waits for the device
-_ADVICE = (
-    "try a smaller --batch-size with more --set training.accumulate, or --set training.gradient_checkpointing=true"
-)
+ADVICE = "try a smaller --batch-size with more --set training.accumulate, or --set training.gradient_checkpointing=true"
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ class Validation:
     score_name: str = "score"
 
 
-# Called with the network, and whether there was none with a higher score.
+# Called with the network.
 Validate = Callable[[PoseNetwork], Validation]
 
 
@@ -72,17 +70,19 @@ def train(
         model: on the device to train on.
         dataset: people and heat maps.
         config: see :class:`~litehrnet_cuda.engine.recipe.TrainConfig`.
-        validate: called with the network in evaluation mode after every ``config.validate_every`` epochs, by the first
-            process alone; its figures are logged.
-        keep_best: called with the network after a validation with a higher score than all before.
+        validate: called with the network in evaluation mode after every ``config.validate_every`` epochs, in every
+            process, with the same weights; its figures are logged.
+        keep_best: called with the network after a validation with a higher score than all before, by the first process
+            alone.
         log: tells how it goes; by default nothing is told.
         state: to go on from; by default the beginning.
         state_file: where the state is saved, at every epoch's end and within epochs as ``config.save_every`` says.
         processes: that train together, each with the whole data set.
 
     Returns:
-        the log: one dictionary per epoch with ``epoch``, ``step`` (the last), ``loss``, ``loss_curve`` (the loss of up
-        to ten equal parts of the epoch), ``learning_rate``, ``images_per_second``, and what ``validate`` returned.
+        the log: one dictionary per epoch with ``epoch``, ``step`` (how many there were since the beginning), ``loss``,
+        ``loss_curve`` (the loss of up to ten equal parts of the epoch), ``learning_rate``, ``images_per_second``, and
+        what ``validate`` returned.
 
     Raises:
         InputError: if there are fewer people than two for each process, which batch norm needs, or a state is of other
@@ -110,7 +110,7 @@ def train(
         state_file,
         processes,
     )
-    with deterministic_algorithms(config.deterministic), orderly_stops(run.resort, _ADVICE), Interruption() as stop:
+    with deterministic_algorithms(config.deterministic), orderly_stops(run.resort, ADVICE), Interruption() as stop:
         # What is there is thousands of objects, which Python would look through for garbage again and again.
         gc.collect()
         gc.freeze()
@@ -149,17 +149,18 @@ class _Run:
         )
         everywhere = self.order.batch_size * self.processes.count
         self.steps_per_epoch = -(-self.order.per_epoch // config.accumulate)
-        self.total_steps = config.epochs * self.steps_per_epoch
+        self.scheduled_steps = config.epochs * self.steps_per_epoch
         self.peak_rate = config.peak_learning_rate(everywhere * config.accumulate)
         self.interval = Interval.of(config.save_every)
+        if state.batch_size != everywhere or state.batches > self.order.per_epoch:  # also where nothing is done yet
+            done = state.batches * state.batch_size // everywhere
+            state.batches = min(done, self.order.per_epoch) // config.accumulate * config.accumulate
+            state.batch_size = everywhere
+        self.total_steps = self.step + self.scheduled_steps - self.scheduled_step
         if state.learner:
             self.learner.load_state_dict(state.learner)
             restore_random_states(state.random)
             self.saved = self._place()
-        if state.batch_size != everywhere:  # also where nothing is done yet
-            done = state.batches * state.batch_size // everywhere
-            state.batches = min(done, self.order.per_epoch) // config.accumulate * config.accumulate
-            state.batch_size = everywhere
         self.loader = DataLoader(
             self.dataset,
             batch_sampler=self.order,
@@ -172,7 +173,13 @@ class _Run:
 
     @property
     def step(self) -> int:
-        """Steps that are done."""
+        """Steps that are done since the beginning, whatever the batches of each were."""
+        history = self.state.history
+        return (history[-1]["step"] if history else 0) + len(self.state.losses) + len(self.unread)
+
+    @property
+    def scheduled_step(self) -> int:
+        """The place in the run that decides the rate: the steps it would have taken with the batches of now."""
         within = -(-self.state.batches // self.config.accumulate)
         return (self.state.epoch - 1) * self.steps_per_epoch + within
 
@@ -231,9 +238,13 @@ class _Run:
                 raise KeyboardInterrupt
         self._read_losses()
 
-    def _rate(self) -> float:
+    def _rate(self, ago: int = 0) -> float:
+        """The rate of the next step, or of one that many steps before."""
         return self.peak_rate * learning_rate_factor(
-            self.step, self.total_steps, warm_up_steps=self.config.warm_up_steps, decay=self.config.decay
+            self.scheduled_step - ago,
+            self.scheduled_steps,
+            warm_up_steps=self.config.warm_up_steps,
+            decay=self.config.decay,
         )
 
     def _is_due(self, steps: int, now: float) -> bool:
@@ -264,16 +275,12 @@ class _Run:
     def _record(self) -> dict[str, Any]:
         losses = torch.tensor(self.state.losses, dtype=torch.float64)
         parts = losses.tensor_split(min(CURVE_POINTS, len(losses)))
-        # The rate of the last step, which is one before the number of those that are done.
-        last = learning_rate_factor(
-            self.step - 1, self.total_steps, warm_up_steps=self.config.warm_up_steps, decay=self.config.decay
-        )
         return {
             "epoch": self.state.epoch,
             "step": self.step,
             "loss": losses.mean().item(),
             "loss_curve": [part.mean().item() for part in parts],
-            "learning_rate": self.peak_rate * last,
+            "learning_rate": self._rate(ago=1),
             "images_per_second": round(self._speed(), 1),
         }
 
@@ -281,21 +288,21 @@ class _Run:
         epoch, config = self.state.epoch, self.config
         if self.validate is None or not (epoch % config.validate_every == 0 or epoch == config.epochs):
             return
-        if self.processes.first:
-            network = self.learner.export()
-            found = self.validate(network)
-            record |= found.metrics
-            if found.score is not None:
-                record |= {"score": found.score, "score_name": found.score_name}
-                if self.state.best is None or found.score > self.state.best:
-                    self.state.best = found.score
-                    if self.keep_best is not None:
-                        self.keep_best(network)
+        network = self.learner.export()
+        found = self.validate(network)
+        record |= found.metrics
+        if found.score is not None:
+            record |= {"score": found.score, "score_name": found.score_name}
+            if self.state.best is None or found.score > self.state.best:
+                self.state.best = found.score
+                if self.keep_best is not None and self.processes.first:
+                    self.keep_best(network)
         self.processes.wait()
 
     def _save(self) -> None:
         """Saves the state, if it is one to go on from."""
-        if not self.learner.is_finite():
+        (broken,) = self.processes.any(not self.learner.is_finite())
+        if broken:
             raise InputError(
                 f"the weights are no longer finite in epoch {self.state.epoch}; a lower learning rate than "
                 f"{self.config.learning_rate}, or --set training.clip_norm=1, may help"

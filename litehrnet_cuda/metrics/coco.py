@@ -10,7 +10,7 @@ import contextlib
 import copy
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -108,6 +108,7 @@ def coco_average_precision(
     annotations: str | Path | dict[str, Any],
     keypoint_set: KeypointSet = COCO,
     category_ids: Sequence[int] | None = None,
+    image_ids: Container[int] | None = None,
 ) -> dict[str, float]:
     """Average precision and recall over OKS 0.50:0.05:0.95, as COCO defines them.
 
@@ -117,6 +118,7 @@ def coco_average_precision(
         keypoint_set: its sigmas are used.
         category_ids: whose annotations count, all as the first one, which results name; those of all by default, each
             of its own.
+        image_ids: the images whose annotations count; all by default.
 
     Returns:
         the ten numbers named by ``STATISTICS``, 0..1; -1 where there is nobody to find (such as nobody of medium size).
@@ -128,7 +130,7 @@ def coco_average_precision(
     from pycocotools.coco import COCO as CocoIndex
     from pycocotools.cocoeval import COCOeval
 
-    content = _evaluable(annotations, category_ids)
+    content = _evaluable(annotations, category_ids, image_ids)
     known, joints = {image["id"] for image in content["images"]}, len(keypoint_set)
     for index, result in enumerate(results):
         if result["image_id"] not in known:
@@ -162,7 +164,11 @@ def _score(pose: PredictedPose, mode: ScoreMode, threshold: float) -> float:
     return pose.box_score * float(confident.mean()) if len(confident) else 0.0
 
 
-def _evaluable(annotations: str | Path | dict[str, Any], category_ids: Sequence[int] | None = None) -> dict[str, Any]:
+def _evaluable(
+    annotations: str | Path | dict[str, Any],
+    category_ids: Sequence[int] | None,
+    image_ids: Container[int] | None,
+) -> dict[str, Any]:
     """A copy of the annotations as pycocotools needs them."""
     name = "annotations" if isinstance(annotations, dict) else str(annotations)
     try:
@@ -180,12 +186,16 @@ def _evaluable(annotations: str | Path | dict[str, Any], category_ids: Sequence[
                 if category not in category_ids:
                     continue
                 category = category_ids[0]  # pycocotools cannot do without categories where it measures key points
+            if image_ids is not None and annotation["image_id"] not in image_ids:
+                continue
             visible = int(np.count_nonzero(np.asarray(annotation["keypoints"])[2::3]))
             fields = {key: annotation[key] for key in ("image_id", "bbox", "keypoints")}
             fields |= {"id": number, "category_id": category, "num_keypoints": visible}
             area = annotation.get("area", annotation["bbox"][2] * annotation["bbox"][3])
             people.append({**fields, "area": area, "iscrowd": annotation.get("iscrowd", 0)})
         images = [image | {"id": image["id"]} for image in content["images"]]
+        if image_ids is not None:
+            images = [image for image in images if image["id"] in image_ids]
         return {"images": images, "categories": content["categories"], "annotations": people}
     except KeyError as error:
         raise InputError(f"{name}: the field {error.args[0]} is missing, which average precision needs") from None

@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 
 from litehrnet_cuda.errors import InputError
-from litehrnet_cuda.keypoints import MPII
+from litehrnet_cuda.keypoints import MPII, MPII_HEAD_BIAS
 from litehrnet_cuda.metrics.pck import NOT_ANNOTATED, distances, in_lengths, share_within
 
 Array = np.ndarray[Any, Any]
 
-HEAD_BIAS = 0.6  # MPII's head size is 0.6 times the diagonal of the annotated head box
 THRESHOLDS = (0.5, 0.1)
 
 # The joints of a group are averaged with equal weight; the pelvis and the thorax count nowhere.
@@ -35,7 +34,7 @@ _UNCOUNTED = ("pelvis", "thorax")
 def head_sizes(head_boxes: Array) -> Array:
     """Head sizes ``[N]`` from MPII's head boxes ``[N, 4]`` (left, top, right, bottom)."""
     boxes = np.asarray(head_boxes, dtype=np.float64)
-    return np.asarray(HEAD_BIAS * np.linalg.norm(boxes[:, 2:] - boxes[:, :2], axis=1))
+    return np.asarray(MPII_HEAD_BIAS * np.linalg.norm(boxes[:, 2:] - boxes[:, :2], axis=1))
 
 
 def pckh(predictions: Array, truth: Array, visible: Array, sizes: Array) -> dict[str, float]:

@@ -17,7 +17,7 @@ import torch
 
 from litehrnet_cuda import __version__
 from litehrnet_cuda.cli.arguments import DECODER_NAMES
-from litehrnet_cuda.cli.commands.evaluate import METRIC_NAMES, device_of_process
+from litehrnet_cuda.cli.commands.evaluate import METRIC_NAMES
 from litehrnet_cuda.cli.main import main
 from litehrnet_cuda.engine.evaluate import METRICS
 from litehrnet_cuda.keypoints import MPII
@@ -301,13 +301,6 @@ def test_a_broken_image(evaluate: Run, coco_folder: Path, annotations: Path, che
 
 def test_the_command_knows_all_metrics() -> None:
     assert METRIC_NAMES == METRICS
-
-
-def test_every_process_of_a_machine_has_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert device_of_process(1) is None or torch.cuda.is_available()
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert [device_of_process(number) for number in range(3)] == ["cuda:0", "cuda:1", "cuda:0"]
 
 
 def test_detections_need_average_precision(

@@ -20,7 +20,7 @@ from typing import Any
 import cv2
 import pytest
 import torch
-from process_group import run_processes
+from processes import run_processes
 from sample_checkpoints import assert_same
 
 from litehrnet_cuda.cli.commands.train import EPILOG, add_arguments

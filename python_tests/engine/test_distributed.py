@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import process_cases
 import pytest
 import torch
-from process_group import run_processes
+from processes import run_processes, run_together
 
 from litehrnet_cuda.data.coco import CocoKeypoints
 from litehrnet_cuda.data.pose_dataset import NO_AUGMENTATION, PoseDataset
@@ -15,6 +16,7 @@ from litehrnet_cuda.engine.distributed import ALONE, connected, launched_process
 from litehrnet_cuda.engine.learner import Learner
 from litehrnet_cuda.engine.order import BatchOrder
 from litehrnet_cuda.engine.recipe import TrainConfig
+from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.models.registry import create_model
 
 STEPS = 2
@@ -96,14 +98,62 @@ def test_alone_everything_is_as_it_is() -> None:
     assert launched_processes() == 1
 
 
-def test_every_process_takes_the_gpu_of_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_process_does_all() -> None:
+    assert ALONE.share(range(5), 2) == range(5)
+    assert ALONE.gathered(lambda: 7) == [7]
+    tensor = torch.ones(1)
+    ALONE.copy_first([tensor])
+    assert tensor == 1
+
+    def refuse() -> None:
+        raise InputError("no")
+
+    with pytest.raises(InputError, match=r"^no$"):
+        ALONE.gathered(refuse)
+
+
+def test_two_processes_share_and_exchange(tmp_path: Path) -> None:
+    first, second = run_together(tmp_path, process_cases.exchange)
+    assert (first["number"], second["number"]) == ((0, 2), (1, 2))
+    # Whole batches in sequence; fewer batches than processes leave one without.
+    assert first["shares"] == [[0, 1, 2], [0, 1, 2, 3], []]
+    assert second["shares"] == [[3, 4, 5, 6], [4, 5, 6], [0, 1, 2, 3, 4, 5, 6]]
+    assert first["found"] == second["found"] == [{"rank": 0}, {"rank": 1}]
+    assert first["of the first"] == second["of the first"] == [[[0.5, 0.5], [0.5, 0.5]], 7, []]
+    said = ["nothing", "InputError: no luck in 1"]
+    assert first["errors"] == [*said, "InputError: no luck in 0", "RuntimeError: process 1 failed: 'no luck in 1'"]
+    assert second["errors"] == [*said, "InputError: no luck in 1", "KeyError: 'no luck in 1'"]
+
+
+@pytest.fixture
+def torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if this were the second process of four on this machine, of eight in all."""
+    for name, value in {"RANK": 5, "LOCAL_RANK": 1, "LOCAL_WORLD_SIZE": 4, "WORLD_SIZE": 8}.items():
+        monkeypatch.setenv(name, str(value))
+
+
+def test_one_process_takes_the_device_that_it_is_given() -> None:
     assert own_device(torch.device("cuda")) == torch.device("cuda")
-    monkeypatch.setenv("RANK", "5")
-    monkeypatch.setenv("LOCAL_RANK", "1")
-    monkeypatch.setenv("WORLD_SIZE", "8")
-    assert own_device(torch.device("cuda")) == torch.device("cuda:1")
     assert own_device(torch.device("cuda:3")) == torch.device("cuda:3")
+
+
+@pytest.mark.usefixtures("torchrun")
+def test_every_process_takes_the_gpu_of_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert own_device(torch.device("cuda")) == torch.device("cuda:1")
     assert own_device(torch.device("cpu")) == torch.device("cpu")
+    assert own_device(torch.device("cuda:3"), shared=True) == torch.device("cuda:3")
+    with pytest.raises(InputError, match="each of the 4 processes of this machine takes its own GPU, got cuda:3"):
+        own_device(torch.device("cuda:3"))
+
+
+@pytest.mark.usefixtures("torchrun")
+def test_processes_without_a_gpu_of_their_own_can_evaluate_but_not_train(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    with pytest.raises(InputError, match=r"as GPUs, of which there are 3, got 4; start fewer \(--nproc-per-node 3\)"):
+        own_device(torch.device("cuda"))  # also in this process, for which there is one
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert own_device(torch.device("cuda"), shared=True) == torch.device("cuda:0")
 
 
 FAULT = """
@@ -114,6 +164,7 @@ from litehrnet_cuda.data.pose_dataset import PoseDataset
 from litehrnet_cuda.engine.distributed import connected
 from litehrnet_cuda.engine.learner import Learner
 from litehrnet_cuda.engine.recipe import TrainConfig
+from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.engine.train import train
 from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.models.registry import create_model

@@ -10,8 +10,8 @@ from typing import Any
 
 import cv2
 import emulated_ops
-import gathering_cases
 import numpy as np
+import process_cases
 import pytest
 import torch
 from processes import run_together
@@ -21,6 +21,7 @@ from litehrnet_cuda.backends import use_backend
 from litehrnet_cuda.codecs.heatmap import DECODERS
 from litehrnet_cuda.data.coco import CocoKeypoints, PersonBox
 from litehrnet_cuda.data.pose_dataset import NO_AUGMENTATION, PoseDataset
+from litehrnet_cuda.engine.distributed import ALONE
 from litehrnet_cuda.engine.evaluate import evaluate, evaluate_decoders, natural_metric
 from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.keypoints import COCO, MPII
@@ -97,7 +98,7 @@ def test_workers_give_the_same(people: CocoKeypoints, checkpoint: Path) -> None:
 
 def test_two_processes_give_what_one_gives(people: CocoKeypoints, checkpoint: Path, tmp_path: Path) -> None:
     assert len(people.people) > 4  # so that both have several batches
-    expected = gathering_cases.evaluate_files(people.annotation_file, people.image_dir, checkpoint, together=False)
+    expected = process_cases.evaluate_files(ALONE, people.annotation_file, people.image_dir, checkpoint)
     for entry in people.images.values():
         (tmp_path / entry.path.name).write_bytes(entry.path.read_bytes())
     broken = tmp_path / people.images[people.people[-1].image_id].path.name
@@ -105,8 +106,8 @@ def test_two_processes_give_what_one_gives(people: CocoKeypoints, checkpoint: Pa
     left = tmp_path / "left"
     left.mkdir()
     arguments = (people.annotation_file, people.image_dir, tmp_path, checkpoint)
-    outcomes = run_together(left, gathering_cases.evaluate_in_several_ways, *arguments)
-    for evaluation, _, said in outcomes:
+    outcomes = run_together(left, process_cases.evaluate_in_several_ways, *arguments)
+    for evaluation, _, said, rest in outcomes:
         assert evaluation.metrics == expected.metrics
         assert evaluation.results == expected.results
         for pose, alone in zip(evaluation.poses, expected.poses, strict=True):
@@ -114,7 +115,10 @@ def test_two_processes_give_what_one_gives(people: CocoKeypoints, checkpoint: Pa
             np.testing.assert_array_equal(pose.joint_scores, alone.joint_scores)
         # One of them reads the image, and neither waits for ever.
         assert f"{broken.name}: expected an image that OpenCV can decode" in said
-    assert [alone for _, alone, _ in outcomes] == [expected.score, None]
+        assert list(rest.skipped) == [people.people[-1].image_id]
+        assert len(rest.poses) == sum(person.image_id not in rest.skipped for person in people.people)
+    assert [alone for _, alone, _, _ in outcomes] == [expected.score, None]
+    assert outcomes[0][3].metrics == outcomes[1][3].metrics
 
 
 def test_a_person_may_be_any_category(people: CocoKeypoints, oracle: KnowsTheTruth, tmp_path: Path) -> None:

@@ -29,10 +29,10 @@ def test_the_file_has_what_was_before_and_each_epoch_once(tmp_path: Path) -> Non
     file = tmp_path / "log.jsonl"
     file.write_text('{"epoch": 1}\n{"epoch": 2, "of": "a run that was killed before it saved its state"}\n')
     with TrainingLog(file, progress=False) as log:
-        log.begin(3, 12, 4, [{"epoch": 1}])
+        log.begin(3, 12, 4, [{"epoch": 1, "step": 4}])
         log.epoch(RECORD)
         # Before the run is over.
-        assert [json.loads(line) for line in file.read_text().splitlines()] == [{"epoch": 1}, RECORD]
+        assert [json.loads(line) for line in file.read_text().splitlines()] == [{"epoch": 1, "step": 4}, RECORD]
 
 
 def test_an_epoch_is_a_line_that_stays(capsys: pytest.CaptureFixture[str]) -> None:
@@ -107,7 +107,7 @@ def tensorboard(monkeypatch: pytest.MonkeyPatch) -> list[Writer]:
 
 def test_tensorboard_gets_the_figures(tensorboard: list[Writer], tmp_path: Path) -> None:
     with TrainingLog(tensorboard=tmp_path / "tb", progress=False) as log:
-        log.begin(3, 12, 4, [])
+        log.begin(3, 12, 4, [{"epoch": 1, "step": 4}])
         log.epoch(RECORD)
     (writer,) = tensorboard
     assert writer.made == (str(tmp_path / "tb"), 5), "what an interrupted run wrote after this step is forgotten"

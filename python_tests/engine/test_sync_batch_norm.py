@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from process_group import run_processes
+from processes import run_processes
 from torch import nn
 
 from litehrnet_cuda.engine.sync_batch_norm import CpuSyncBatchNorm2d, synchronize_batch_norm

@@ -76,7 +76,6 @@ def run(args: argparse.Namespace) -> int:
         ),
     )
     files, evaluation = run_training(out, recipe, *people, device=device, start="anew")
-    assert evaluation is not None
     minutes, seconds = divmod(round(time.monotonic() - started), 60)
     print(
         f"AP {evaluation.metrics['AP']:.3f} (AP .5 {evaluation.metrics['AP .5']:.3f}) on {len(people[1].people)} "

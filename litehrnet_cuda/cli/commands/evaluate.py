@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from litehrnet_cuda.cli.arguments import add_estimator_arguments, create_estimat
 
 if TYPE_CHECKING:
     from litehrnet_cuda.data.annotations import PersonBox, PoseAnnotations
+    from litehrnet_cuda.engine.distributed import Processes
     from litehrnet_cuda.predictors.pose_estimator import PoseEstimator
 
 # The values of litehrnet_cuda.engine.evaluate.Metric, which cannot be imported without torch; a test compares them.
@@ -44,19 +45,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from litehrnet_cuda.engine.gathering import joined_processes
+    from litehrnet_cuda.engine.distributed import connected, own_device
+    from litehrnet_cuda.engine.interruption import plain_failures
+    from litehrnet_cuda.predictors.arguments import choose_device
 
-    if args.device is None and "LOCAL_RANK" in os.environ:
-        args.device = device_of_process(int(os.environ["LOCAL_RANK"]))
-    with joined_processes():
-        return _evaluate(args)
+    device = own_device(choose_device(args.device), shared=True)
+    args.device = str(device)
+    with plain_failures("try a smaller --batch-size"), connected(device) as processes:
+        return _evaluate(args, processes)
 
 
-def _evaluate(args: argparse.Namespace) -> int:
+def _evaluate(args: argparse.Namespace, processes: Processes) -> int:
     from litehrnet_cuda.cli.accuracy import accuracy_lines, decoder_lines
     from litehrnet_cuda.codecs.heatmap import DECODERS
-    from litehrnet_cuda.engine.evaluate import evaluate_decoders
-    from litehrnet_cuda.engine.gathering import rank
+    from litehrnet_cuda.engine.evaluate import evaluate_decoders, why_not_pckh
     from litehrnet_cuda.engine.report import write_report
     from litehrnet_cuda.files import output_folder
 
@@ -67,12 +69,15 @@ def _evaluate(args: argparse.Namespace) -> int:
     decoders = DECODERS if every_decoder else (estimator.decoder,)
     annotations = _read_annotations(args, estimator)
     detected = _read_detections(args, annotations)
-    out = output_folder(args.out) if args.out and rank() == 0 else None
+    out = output_folder(args.out) if args.out and processes.first else None
     evaluations = evaluate_decoders(
-        estimator, annotations, detected, decoders, metric=args.metric, workers=args.workers, together=True
+        estimator, annotations, detected, decoders, metric=args.metric, workers=args.workers, processes=processes
     )
-    if rank() > 0:
+    if not processes.first:
         return 0
+    note = None if args.metric else why_not_pckh(annotations)
+    if note is not None:
+        print(note, file=sys.stderr)
     boxes = f"boxes detected by {Path(args.detections).name}" if args.detections else "annotated boxes"
     count = len(annotations.people if detected is None else detected)
     setting = [
@@ -88,7 +93,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     else:
         print("\n".join(accuracy_lines(evaluations[decoders[0]], boxes)))
     if out is not None:
-        details = _details(args, estimator, annotations, count)
+        details = _details(args, estimator, annotations, count, processes)
         for decoder, evaluation in evaluations.items():
             folder = out / decoder if every_decoder else out
             write_report(folder, evaluation, annotations, details | {"decoder": decoder})
@@ -123,22 +128,18 @@ def _read_detections(args: argparse.Namespace, annotations: PoseAnnotations) -> 
     return annotations.detections(args.detections)
 
 
-def device_of_process(number: int) -> str | None:
-    """A GPU of its own for each process of a machine, where there are any."""
-    import torch
-
-    return f"cuda:{number % torch.cuda.device_count()}" if torch.cuda.is_available() else None
-
-
 def _details(
-    args: argparse.Namespace, estimator: PoseEstimator, annotations: PoseAnnotations, box_count: int
+    args: argparse.Namespace,
+    estimator: PoseEstimator,
+    annotations: PoseAnnotations,
+    box_count: int,
+    processes: Processes,
 ) -> dict[str, Any]:
     import hashlib
 
     import torch
 
     from litehrnet_cuda import __version__
-    from litehrnet_cuda.engine.gathering import world_size
     from litehrnet_cuda.models.checkpoints import resolve_checkpoint
 
     return {
@@ -151,7 +152,7 @@ def _details(
         "checkpoint_sha256": hashlib.sha256(resolve_checkpoint(args.checkpoint).read_bytes()).hexdigest(),
         "input_size": list(estimator.input_size),
         "flip_test": estimator.flip_test,
-        "processes": world_size(),
+        "processes": processes.count,
         "torch": torch.__version__,
         "litehrnet_cuda": __version__,
     }

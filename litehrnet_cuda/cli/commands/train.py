@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from litehrnet_cuda.cli.arguments import DECODER_NAMES, at_least_one, image_size, whole_number
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
 
     from litehrnet_cuda.engine.distributed import Processes
     from litehrnet_cuda.engine.recipe import Recipe
-    from litehrnet_cuda.engine.run import Start
+    from litehrnet_cuda.engine.start import Start
 
 EPILOG = """\
 A run that was stopped goes on with the same command, to the bit. docs/training.md says more, also on several GPUs:
@@ -90,7 +92,12 @@ def run(args: argparse.Namespace) -> int:
     if args.resume and args.restart:
         raise InputError("expected --resume or --restart, got both")
     recipe = _recipe(args)
-    device = own_device(choose_device(args.device))
+    try:
+        device = own_device(choose_device(args.device))
+    except InputError:
+        if os.environ.get("LOCAL_RANK", "0") != "0":
+            return 2  # the first process of a machine says it
+        raise
     start: Start = "resume" if args.resume else "anew" if args.restart else "auto"
     with connected(device) as processes:
         try:
@@ -151,24 +158,39 @@ def _recipe(args: argparse.Namespace) -> Recipe:
 def _train(args: argparse.Namespace, recipe: Recipe, device: torch.device, start: Start, processes: Processes) -> int:
     from litehrnet_cuda.data import datasets
     from litehrnet_cuda.engine.run import run_training
+    from litehrnet_cuda.engine.run_files import RunFiles
+    from litehrnet_cuda.engine.start import state_to_go_on_from
     from litehrnet_cuda.files import output_folder
 
     if args.data:
-        people = datasets.find_splits(args.data)
-        out = output_folder(args.out)
+        people = datasets.find_splits(args.data, box_convention=recipe.box_convention)
     else:
-        out = output_folder(args.out)
-        if processes.first:
-            people = datasets.generate_splits(
-                out / "data", train_images=args.images, val_images=200, seed=recipe.training.seed
-            )
-        processes.wait()
-        if not processes.first:
-            people = datasets.find_splits(out / "data")
+        # Before data are drawn, which would replace those of the training that is there.
+        state = state_to_go_on_from(RunFiles(Path(args.out)), recipe, start)
+        data = output_folder(args.out) / "data"
+
+        def draw() -> None:
+            if processes.first:
+                datasets.generate_splits(
+                    data,
+                    train_images=args.images,
+                    val_images=200,
+                    seed=recipe.training.seed,
+                    replace=start != "auto" or not state.learner,
+                )
+
+        processes.gathered(draw)
+        people = datasets.find_splits(data, box_convention=recipe.box_convention)
     files, evaluation = run_training(
-        out, recipe, *people, device=device, start=start, processes=processes, progress=processes.first
+        output_folder(args.out),
+        recipe,
+        *people,
+        device=device,
+        start=start,
+        processes=processes,
+        progress=processes.first,
     )
-    if evaluation is not None:
+    if processes.first:
         score = f"{evaluation.score_name} {evaluation.score:.3f} ({evaluation.boxes} boxes)"
         print(f"{score} on {len(people[1].people)} people; see {files.folder}")
     return 0

@@ -33,6 +33,7 @@ def write_coco(
     split: str = "train",
     size: tuple[int, int] = SIZE,
     people: tuple[int, int] = PEOPLE,
+    replace: bool = True,
     workers: int = 1,
     progress: Callable[[int], None] | None = None,
 ) -> Path:
@@ -47,6 +48,7 @@ def write_coco(
         count: number of images, 1 or more.
         seed, size, people: see ``scene.generate_scene``; the name of the split is part of the seed, so that the
             images of ``train`` and ``val`` differ.
+        replace: False refuses to replace a complete split of other parameters.
         workers: processes that draw; above 1, call it from a script with a ``__main__`` guard.
         progress: called with the number of images done so far, after each.
 
@@ -54,7 +56,7 @@ def write_coco(
         The path of the annotations.
 
     Raises:
-        InputError: for unusable arguments, or when other data lie in the place of the split.
+        InputError: for unusable arguments, or when other data, or a split that is not to be replaced, lie in the place.
     """
     if count < 1:
         raise InputError(f"count: expected 1 or more images, got {count}")
@@ -80,6 +82,13 @@ def write_coco(
         raise InputError(
             f"{root}: expected room for the split {split!r} or a set that this generator wrote, got other data; "
             "choose another directory"
+        )
+    if found is not None and found != parameters and not replace:
+        changed = [f"{name} {found.get(name)}" for name, value in parameters.items() if value != found.get(name)]
+        asked = [f"{name} {value}" for name, value in parameters.items() if value != found.get(name)]
+        raise InputError(
+            f"{root}: expected the drawings of {split!r} that are there, of {', '.join(changed)}, got "
+            f"{', '.join(asked)}; ask for the same again, or choose another directory"
         )
     draw = partial(_draw_files, draft, seed=(seed, zlib.crc32(split.encode())), size=size, people=people)
     shutil.rmtree(draft, ignore_errors=True)

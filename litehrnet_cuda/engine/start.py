@@ -1,0 +1,92 @@
+"""Where a training run begins: anew, or from the state of an earlier one that is of the same recipe and data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, Literal
+
+from litehrnet_cuda.engine.recipe import Recipe
+from litehrnet_cuda.engine.recipe_files import differences, recipe_of
+from litehrnet_cuda.engine.run_files import RunFiles
+from litehrnet_cuda.engine.state import TrainingState
+from litehrnet_cuda.errors import InputError
+
+# "auto" goes on where an earlier run with the same recipe stopped, and refuses to replace one with another recipe;
+# "resume" goes on with the recipe that is given, whatever the earlier one was; "anew" replaces what there is.
+Start = Literal["auto", "resume", "anew"]
+
+
+def state_to_go_on_from(files: RunFiles, recipe: Recipe, start: Start) -> TrainingState:
+    """The state in a folder, or the beginning, compared with a recipe, but not yet with data.
+
+    Raises:
+        InputError: if there is none that can be gone on from, or weights that must not be replaced.
+    """
+    if start == "anew" or (start == "auto" and not files.state.exists()):
+        if start == "auto" and files.checkpoint.exists():
+            raise InputError(
+                f"{files.folder}: holds weights ({files.checkpoint.name}) and no state to go on from; choose another "
+                "--out, or replace them with --restart"
+            )
+        return TrainingState(asdict(recipe), people=0)
+    state = TrainingState.load(files.state)
+    earlier = recipe_of(state.recipe, str(files.state))
+    changed = differences(earlier, recipe)
+    if "model" in changed:
+        raise InputError(
+            f"{files.state}: expected the state of a training of {recipe.model}, got one of {earlier.model}; choose "
+            "another --out, or train anew with --restart"
+        )
+    if changed and start == "auto":
+        listed = ", ".join(f"{name} was {before} and is {now}" for name, (before, now) in list(changed.items())[:4])
+        raise InputError(
+            f"{files.folder}: holds a training with another recipe ({listed}); choose another --out, go on all the "
+            "same with --resume, or train anew with --restart"
+        )
+    state.recipe = asdict(recipe)
+    return state
+
+
+def take_data(
+    state: TrainingState,
+    files: RunFiles,
+    start: Start,
+    *,
+    people: int,
+    data: Mapping[str, str],
+    measure: Mapping[str, Any],
+) -> list[str]:
+    """Compares a state with the data that are there now, and makes it one of these.
+
+    Args:
+        state: is changed: its best score is forgotten if scores of now don't compare with it.
+        files: where it is from.
+        start: whether other data are refused.
+        people: number of people to train with.
+        data: digest by part, as of :attr:`~litehrnet_cuda.data.annotations.PoseAnnotations.digest`.
+        measure: what else decides the score, by name.
+
+    Returns:
+        what has changed and is gone on with, in sentences.
+
+    Raises:
+        InputError: for other data than the training was begun with, unless it was asked for.
+    """
+    said = []
+    changed = [name for name in data if state.data.get(name, data[name]) != data[name]]
+    if changed:
+        listed = "; ".join(f"{name} was {state.data[name]}, and is {data[name]}" for name in changed)
+        if start == "auto":
+            raise InputError(
+                f"{files.folder}: holds a training with other data ({listed}); choose another --out, go on all the "
+                "same with --resume, or train anew with --restart"
+            )
+        said.append(f"going on with other data than the training was begun with: {listed}")
+    now = {**measure, "data": data["val"]}
+    if state.best is not None and state.measure and state.measure != now:
+        other = ", ".join(name for name in now if state.measure.get(name) != now[name])
+        said.append(f"the best score so far, {state.best:.3f}, no longer compares (other {other}): it starts afresh")
+        state.best = None
+    state.people, state.data, state.measure = people, dict(data), now
+    return said
