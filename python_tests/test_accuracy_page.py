@@ -10,6 +10,9 @@ import pytest
 from litehrnet_cuda.codecs.heatmap import DECODERS
 from litehrnet_cuda.data.coco import CocoKeypoints
 from litehrnet_cuda.engine.evaluate import evaluate_decoders
+from litehrnet_cuda.models.complexity import measure_complexity
+from litehrnet_cuda.models.litehrnet import VARIANTS
+from litehrnet_cuda.models.published_segmentation import CITYSCAPES_MIOU, Published
 from litehrnet_cuda.predictors.pose_estimator import PoseEstimator
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "accuracy.md"
@@ -17,8 +20,8 @@ SETTINGS = [("annotated", False), ("annotated", True), ("detected", False), ("de
 
 
 def written() -> dict[str, list[float]]:
-    rows = re.findall(r"^\| `(\w+)` \|(.*)\|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
-    return {decoder: [float(cell) for cell in cells.split("|")] for decoder, cells in rows}
+    rows = re.findall(r"^\| `(\w+)` \|((?: [\d.]+ \|)+)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    return {decoder: [float(cell) for cell in cells.rstrip("|").split("|")] for decoder, cells in rows}
 
 
 def test_every_decoder_has_a_row_and_every_setting_a_column() -> None:
@@ -39,3 +42,18 @@ def test_figures_are_what_is_measured(shared: Path, column: int) -> None:
     for decoder, evaluation in found.items():
         assert 100 * evaluation.score == pytest.approx(written()[decoder][column], abs=0.5), decoder
         assert evaluation.boxes == boxes
+
+
+def test_cityscapes_rows_are_what_was_published_and_what_is_counted() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \| (yes|no) \| (.*) \|$", PAGE.read_text("utf-8"), re.MULTILINE)
+    found = {}
+    for name, head, iterative, cells in rows:
+        parameters, count, *scores = (cell.strip("* ") for cell in cells.split("|"))
+        with_head = iterative == "yes"
+        found[name, head, with_head] = Published(*map(float, scores))
+        counted = measure_complexity(
+            VARIANTS[name], task="segmentation", head=head, with_head=with_head, height=512, width=1024
+        )
+        assert parameters == f"{counted.parameters:,}"
+        assert count == f"{counted.to_dict()['official_operations_M']:.0f}M"
+    assert found == CITYSCAPES_MIOU

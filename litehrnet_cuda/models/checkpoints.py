@@ -22,6 +22,7 @@ from litehrnet_cuda.models.checkpoint_files import read_metadata as _read_file_m
 from litehrnet_cuda.models.key_layouts import (
     HEAD_WEIGHT,
     convert_keys,
+    detect_segmentation,
     detect_variant,
     layout_of,
     official_name,
@@ -226,6 +227,8 @@ def _hints(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> list[s
         target_variant, target_outputs = detect_variant(target)
     except InputError:  # a network of the caller's own
         target_variant, target_outputs = "none of the released variants", None
+    if detect_segmentation(source) or detect_segmentation(target):
+        return _segmentation_hints(source_variant, source, target_variant, target)
     outputs = source_outputs or target_outputs
     call = f'create_model("{source_variant}"' + (f", num_outputs={outputs})" if outputs else ")")
     if source_variant != target_variant:
@@ -238,6 +241,24 @@ def _hints(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> list[s
             "the head of the model"
         ]
     return []
+
+
+def _segmentation_hints(
+    source_variant: str, source: Mapping[str, Tensor], target_variant: str, target: Mapping[str, Tensor]
+) -> list[str]:
+    """Where the checkpoint or the network is of segmentation."""
+    found, own = detect_segmentation(source), detect_segmentation(target)
+    if found is None:
+        if source_variant != target_variant:
+            return [f"the checkpoint is of {source_variant}, the model is {target_variant}"]
+        return ["the checkpoint is of no network for segmentation: strict=False keeps the head of the model"]
+    if (source_variant, found) == (target_variant, own):
+        return []
+    call = (
+        f'create_model("{source_variant}", "segmentation", num_outputs={found.num_outputs}, head="{found.head}", '
+        f"with_head={found.iterative_head})"
+    )
+    return [f"the checkpoint is of {source_variant} for segmentation: use {call}"]
 
 
 def _in_words(names: Iterable[str]) -> str:

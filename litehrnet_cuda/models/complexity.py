@@ -21,13 +21,15 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from litehrnet_cuda.models.litehrnet import LiteHRNet, PoseNetwork, Variant
+from litehrnet_cuda.models.litehrnet import Variant
+from litehrnet_cuda.models.registry import create_model
+from litehrnet_cuda.models.segmentation import SegmentationHead
 from litehrnet_cuda.nn.fuse import LiteHRModule
 
 MEBI = 1024**2
@@ -39,6 +41,7 @@ class Complexity:
 
     Attributes:
         name: the variant.
+        task: ``"pose"`` or ``"segmentation"``.
         height, width: input size in pixels.
         batch: images per forward pass; operations and memory are for the whole batch.
         parameters: number of learnable values.
@@ -51,6 +54,7 @@ class Complexity:
     """
 
     name: str
+    task: str
     height: int
     width: int
     batch: int
@@ -68,27 +72,41 @@ class Complexity:
 
 
 def measure_complexity(
-    variant: Variant, *, num_outputs: int = 17, height: int = 256, width: int = 192, batch: int = 1
+    variant: Variant,
+    *,
+    task: Literal["pose", "segmentation"] = "pose",
+    num_outputs: int | None = None,
+    head: SegmentationHead = "fcn",
+    with_head: bool = True,
+    height: int = 256,
+    width: int = 192,
+    batch: int = 1,
 ) -> Complexity:
-    """Counts the pose network of a variant.
+    """Counts a network of a variant.
 
     Args:
         variant: which network.
-        num_outputs: number of joints.
+        task, num_outputs, head, with_head: as :func:`~litehrnet_cuda.models.registry.create_model` takes them.
         height, width: input size in pixels, from 32 up.
         batch: number of images.
 
     Raises:
-        InputError: for an input that is too small.
+        InputError: for an input that is too small, or a network that there is not.
     """
     with torch.device("meta"):
-        model = PoseNetwork(LiteHRNet(variant), num_outputs).eval()
+        model: nn.Module
+        if task == "segmentation":
+            model = create_model(variant, task, num_outputs=num_outputs, head=head, with_head=with_head)
+        else:
+            model = create_model(variant, task, num_outputs=num_outputs)
+        model.eval()
         image = torch.empty(batch, 3, height, width)
     counter = _Counter(model)
     with torch.no_grad(), counter.attached(), _PeakMemory(image) as memory:
         model(image)
     return Complexity(
         name=variant.name,
+        task=task,
         height=height,
         width=width,
         batch=batch,

@@ -29,6 +29,7 @@ from litehrnet_cuda.data import datasets
 from litehrnet_cuda.data.pose_dataset import Augmentation
 from litehrnet_cuda.engine import run as engine_run
 from litehrnet_cuda.engine.distributed import ALONE
+from litehrnet_cuda.engine.evaluate import evaluate
 from litehrnet_cuda.engine.interruption import Interrupted
 from litehrnet_cuda.engine.recipe import Recipe, TrainConfig
 from litehrnet_cuda.engine.recipe_files import list_recipes, load_recipe
@@ -248,6 +249,51 @@ def test_input_errors_are_one_sentence_and_status_2(tmp_path: Path, capsys: pyte
         assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--seed", "1"], "holds a training with another recipe (training.seed was 0 and is 1)"),
+        (["--images", "9"], "expected the drawings of 'train' that are there, of count 8, got count 9"),
+    ],
+    ids=["seed", "images"],
+)
+def test_drawn_people_stay_where_the_training_in_the_folder_is_refused(
+    out: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    files = {path: path.stat().st_mtime_ns for path in (out / "data").rglob("*") if path.is_file()}
+    command = ["train", "--images", "8", *TINY, "--out", str(out), *options]
+    assert main(command) == 2
+    assert message in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in (out / "data").rglob("*") if path.is_file()} == files
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_more_processes_than_gpus_are_one_sentence_of_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], rank: int
+) -> None:
+    for name, value in {"RANK": rank, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": 2, "WORLD_SIZE": 2}.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert main(["train", "--out", str(tmp_path / "out")]) == 2
+    expected = (
+        "litehrnet train: expected at most as many processes on this machine as GPUs, of which there are 1, got 2; "
+        "start fewer (--nproc-per-node 1), or train on CPUs with --device cpu\n"
+    )
+    assert capsys.readouterr().err == (expected if rank == 0 else "")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_recipe_says_how_boxes_are_clipped(
+    recipes: list[tuple[Recipe, dict[str, Any]]], out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    find = datasets.find_splits
+    monkeypatch.setattr(datasets, "find_splits", lambda *args, **options: asked.append(options) or find(*args))
+    assert main(["train", "coco_256x192", "--data", str(out / "data"), "--out", str(tmp_path)]) == 0
+    assert asked == [{"box_convention": "official"}]
+
+
 # ------------------------------------------------------------------------------------------------- killed, and together
 
 
@@ -319,3 +365,10 @@ def test_two_processes_train_and_one_writes(small_data: Path, tmp_path: Path) ->
     people = len(json.loads((small_data / "annotations" / "person_keypoints_train.json").read_text())["annotations"])
     assert [row["step"] for row in rows] == [people // 4, people // 4 * 2]
     assert (tmp_path / "out" / "predictions.png").is_file()
+    # Each evaluates its part, and together they find what one finds alone.
+    people = datasets.find_splits(small_data)[1]
+    estimator = PoseEstimator(None, checkpoint=tmp_path / "out" / "model.safetensors", flip_test=True)
+    alone = evaluate(estimator, people, progress=False)
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert {name: metrics[name] for name in alone.metrics} == alone.metrics
+    assert {name: rows[-1][name] for name in alone.metrics} == alone.metrics

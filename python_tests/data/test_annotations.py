@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +69,48 @@ def test_each_bad_image_has_its_kind(annotations: PoseAnnotations, kind: str, me
     with pytest.raises(DataError, match=message) as caught:
         annotations.read_image(1)
     assert caught.value.kind == kind
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> CocoKeypoints:
+    return read_all(tmp_path, content(entry(id=1), entry(id=2)))[0]
+
+
+def test_annotations_without_some_images_are_a_copy(pairs: CocoKeypoints) -> None:
+    pairs.images[4] = ImageEntry(4, pairs.image_dir / "b.png", 40, 30)
+    pairs.people.append(replace(pairs.people[0], image_id=4, annotation_id=9))
+    rest = pairs.without_images({3})
+    assert isinstance(rest, CocoKeypoints)
+    assert list(rest.images) == [4]
+    assert [found.annotation_id for found in rest.people] == [9]
+    assert (len(pairs.images), len(pairs.people)) == (2, 3)
+    assert pairs.without_images(()) is pairs
+
+
+def test_a_digest_tells_annotations_apart_wherever_they_lie(pairs: CocoKeypoints, tmp_path: Path) -> None:
+    (tmp_path / "moved").mkdir()
+    assert read_all(tmp_path / "moved", content(entry(id=1), entry(id=2)))[0].digest == pairs.digest
+    assert re.fullmatch(r"2 people with 2 joints in 1 images, [0-9a-f]{16}", pairs.digest)
+    first = pairs.people[0]
+    digests = {pairs.digest}
+    for other in (
+        replace(first, box=first.box + 1),
+        replace(first, keypoints=first.keypoints[::-1]),
+        replace(first, visible=first.visible * 0),
+        replace(first, head_size=3.0),
+        replace(first, annotation_id=7),
+    ):
+        digests.add(changed(pairs, people=[other, *pairs.people[1:]]).digest)
+    digests.add(changed(pairs, people=pairs.people[:1]).digest)
+    digests.add(changed(pairs, images={3: replace(pairs.images[3], path=pairs.image_dir / "c.png")}).digest)
+    digests.add(changed(pairs, keypoint_set=replace(TWO, flip_pairs=())).digest)
+    assert len(digests) == 9
+
+
+def changed(annotations: CocoKeypoints, **fields: Any) -> CocoKeypoints:
+    other = copy.copy(annotations)
+    other.__dict__.update(fields)
+    return other
 
 
 # ---------------------------------------------------------------------------------------------------- collecting

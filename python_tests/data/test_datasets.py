@@ -157,6 +157,16 @@ def test_a_description_is_followed(folder: Path, mpii_folder: Path) -> None:
         find_splits(file)
 
 
+def test_boxes_are_clipped_as_asked_for(folder: Path) -> None:
+    plain, official = (find_splits(folder, **options)[0] for options in ({}, {"box_convention": "official"}))
+    assert isinstance(official, CocoKeypoints)
+    assert official.box_convention == "official"
+    # One pixel of width and height less, but at the image's edges.
+    for one, other in zip(plain.people, official.people, strict=True):
+        assert ((one.box - other.box)[2:] >= 0).all()
+    assert any((one.box != other.box).any() for one, other in zip(plain.people, official.people, strict=True))
+
+
 def test_what_is_no_data_set_is_said(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"absent: expected a folder of data or a TOML file .*, found neither"):
         find_splits(tmp_path / "absent")

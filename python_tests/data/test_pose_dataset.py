@@ -270,6 +270,20 @@ def test_workers_tell_of_a_bad_image_once_together(people, capfd):
     assert data.skipped_images == 1
 
 
+def test_evaluation_skips_bad_images_and_says_why(people):
+    damage(people, "1.png")
+    with pytest.raises(InputError, match=r"1\.png"):
+        PersonCrops(people, people.people, SIZE)[0]
+    (people.image_dir / "1.png").unlink()
+    crops = PersonCrops(people, people.people, SIZE, bad_images="skip")
+    (batch,) = DataLoader(crops, batch_size=4)
+    bad, good = batch["problem"][:2], batch["problem"][2:]
+    assert all("1.png: image 1 of people.json is missing" in said for said in bad)
+    assert good == ["", ""]
+    expected = PersonCrops(people, people.people[2:], SIZE)
+    assert torch.equal(batch["image"][2:], torch.stack([expected[index]["image"] for index in range(2)]))
+
+
 def test_says_what_is_wrong(people):
     with pytest.raises(InputError, match="bad_images: expected one of stop, skip, got 'ignore'"):
         PoseDataset(people, SIZE, bad_images="ignore")

@@ -156,6 +156,41 @@ def test_processes_without_a_gpu_of_their_own_can_evaluate_but_not_train(monkeyp
     assert own_device(torch.device("cuda"), shared=True) == torch.device("cuda:0")
 
 
+STATISTICS = """
+import sys, json, functools, torch
+from torch.nn.parallel import DistributedDataParallel
+from litehrnet_cuda.engine.distributed import connected
+from litehrnet_cuda.engine.learner import Learner
+from litehrnet_cuda.engine.recipe import TrainConfig
+from litehrnet_cuda.models.litehrnet import LiteHRNet, PoseNetwork, Variant
+torch.compile = functools.partial(torch.compile, backend="eager")  # machine code would take minutes
+no_sync, calls = DistributedDataParallel.no_sync, []
+DistributedDataParallel.no_sync = lambda self: calls.append(1) or no_sync(self)
+torch.manual_seed(0)
+model = PoseNetwork(LiteHRNet(Variant("small", (1,), (8, 16))), 3)
+with connected(torch.device("cpu")) as processes:
+    options = {"sync_batch_norm": False, "accumulate": 3, "compile": sys.argv[1] == "compile", "ema": 0.5}
+    learner = Learner(model, TrainConfig(**options), processes)
+    torch.manual_seed(processes.rank)
+    batch = {"image": torch.randn(2, 3, 32, 32), "heatmaps": torch.rand(2, 3, 8, 8), "weights": torch.ones(2, 3)}
+    learner.step([batch] * 3, 1e-3)
+    found = [sum(float(value.double().abs().sum()) for value in values.values())
+             for values in (learner.average.values, learner.export().state_dict())]
+    print(json.dumps([len(calls), *found]))
+"""
+
+
+@pytest.mark.compile
+@pytest.mark.parametrize("compiled", ["plain", "compile"])
+def test_accumulated_batches_exchange_once_and_all_export_the_first_one_s(compiled: str) -> None:
+    (calls, own, exported), (other_calls, other_own, other_exported) = (
+        json.loads(text.splitlines()[-1]) for text in run_processes(2, "-c", STATISTICS, compiled)
+    )
+    assert calls == other_calls == 2  # of three batches, gradients go around after the last
+    assert own != other_own  # running statistics of each its own images
+    assert exported == other_exported == own
+
+
 FAULT = """
 import sys, torch
 from pathlib import Path

@@ -20,9 +20,10 @@ from torch import Tensor
 from litehrnet_cuda.backends import use_backend
 from litehrnet_cuda.codecs.heatmap import DECODERS
 from litehrnet_cuda.data.coco import CocoKeypoints, PersonBox
+from litehrnet_cuda.data.mpii import MpiiKeypoints
 from litehrnet_cuda.data.pose_dataset import NO_AUGMENTATION, PoseDataset
 from litehrnet_cuda.engine.distributed import ALONE
-from litehrnet_cuda.engine.evaluate import evaluate, evaluate_decoders, natural_metric
+from litehrnet_cuda.engine.evaluate import evaluate, evaluate_decoders, natural_metric, why_not_pckh
 from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.keypoints import COCO, MPII
 from litehrnet_cuda.models.litehrnet import LiteHRNet, PoseNetwork, Variant
@@ -142,6 +143,53 @@ def test_progress_is_shown_on_terminals_only(
     assert printed.out + printed.err == ""
 
 
+# ------------------------------------------------------------------------------------------------------- broken images
+
+
+@pytest.fixture
+def broken(people: CocoKeypoints, tmp_path: Path) -> CocoKeypoints:
+    """The same people, where the image of the first ones is damaged and that of the last is gone."""
+    for entry in people.images.values():
+        (tmp_path / entry.path.name).write_bytes(entry.path.read_bytes())
+    first, last = (people.images[people.people[place].image_id].path.name for place in (0, -1))
+    (tmp_path / first).write_bytes(b"broken")
+    (tmp_path / last).unlink()
+    return CocoKeypoints(people.annotation_file, tmp_path)
+
+
+@pytest.mark.parametrize("metric", ["coco", "pck"])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_skipped_images_count_neither_way(
+    people: CocoKeypoints, broken: CocoKeypoints, checkpoint: Path, metric: Any, workers: int
+) -> None:
+    first, last = people.people[0].image_id, people.people[-1].image_id
+    estimator = PoseEstimator(checkpoint=checkpoint, batch_size=2)
+    found = evaluate(estimator, broken, metric=metric, bad_images="skip", workers=workers, progress=False)
+    assert found.skipped.keys() == {first, last}
+    assert "expected an image that OpenCV can decode" in found.skipped[first]
+    assert "is missing; check the image folder" in found.skipped[last]
+    # The same people, as if the others had never been annotated.
+    content = json.loads(people.annotation_file.read_text())
+    content["images"] = [image for image in content["images"] if image["id"] not in found.skipped]
+    content["annotations"] = [one for one in content["annotations"] if one["image_id"] not in found.skipped]
+    file = broken.image_dir / "rest.json"
+    file.write_text(json.dumps(content))
+    expected = evaluate(estimator, CocoKeypoints(file, people.image_dir), metric=metric, progress=False)
+    assert found.metrics == pytest.approx(expected.metrics, abs=1e-3)  # crops are in batches with other ones
+    assert [pose.annotation_id for pose in found.poses] == [pose.annotation_id for pose in expected.poses]
+    assert expected.skipped == {}
+
+
+def test_bad_images_stop_an_evaluation_unless_they_are_to_be_skipped(broken: CocoKeypoints, checkpoint: Path) -> None:
+    estimator = PoseEstimator(checkpoint=checkpoint)
+    with pytest.raises(InputError, match="is missing; check the image folder"):
+        evaluate(estimator, broken, progress=False)
+    for entry in broken.images.values():
+        entry.path.unlink(missing_ok=True)
+    with pytest.raises(InputError, match=r"val\.json: expected at least one image that can be read, but all \d+ with"):
+        evaluate(estimator, broken, bad_images="skip", progress=False)
+
+
 # ------------------------------------------------------------------------------------------------------- other metrics
 
 
@@ -224,6 +272,21 @@ def test_the_metric_follows_the_data(people: CocoKeypoints, heads: CocoKeypoints
     assert natural_metric(heads) == "coco"
     heads.people = []
     assert natural_metric(heads) == "coco"
+
+
+def test_mpii_without_head_sizes_says_why_it_is_not_pckh(heads: CocoKeypoints, tmp_path: Path) -> None:
+    assert why_not_pckh(heads) is None, "these are none of MPII's"
+    person = {"image": "a.jpg", "center": [50, 60], "scale": 0.5, "joints": [[11, 21]] * 16, "joints_vis": [1] * 16}
+    for sizes, expected in (([{"head_size": 9.0}, {"head_size": 8.0}], None), ([{"head_size": 9.0}, {}], "1 of 2")):
+        file = tmp_path / "mpii_val.json"
+        file.write_text(json.dumps([person | size for size in sizes]))
+        said = why_not_pckh(MpiiKeypoints(file, tmp_path))
+        if expected is None:
+            assert said is None
+        else:
+            assert said is not None
+            assert f"PCK by the size of boxes is reported instead of PCKh, because {expected} people have no" in said
+            assert "put mpii_gt_val.mat beside it" in said
 
 
 def test_metrics_that_cannot_be_had_are_said(people: CocoKeypoints, heads: CocoKeypoints, checkpoint: Path) -> None:

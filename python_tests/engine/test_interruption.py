@@ -20,6 +20,7 @@ from litehrnet_cuda.engine.interruption import (
     TrainingStopped,
     ignore_interrupts,
     orderly_stops,
+    plain_failures,
 )
 from litehrnet_cuda.errors import InputError
 
@@ -125,6 +126,15 @@ def test_what_gives_out_is_one_sentence(error: Exception, message: str) -> None:
     assert str(stopped.value).startswith(message)
     assert str(stopped.value).endswith("; go on from x")
     assert "\n" not in str(stopped.value)
+
+
+def test_outside_of_the_loop_it_is_one_sentence_too() -> None:
+    with pytest.raises(InputError, match=r"^out of memory: use less$"), plain_failures("use less"):
+        raise MemoryError
+    for error in (InputError("a.jpg: broken"), KeyboardInterrupt(), RuntimeError("shapes do not fit")):
+        with pytest.raises(type(error)) as raised, plain_failures("use less"):
+            raise error
+        assert raised.value is error
 
 
 @pytest.mark.parametrize(

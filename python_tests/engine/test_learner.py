@@ -13,6 +13,7 @@ from torch import Tensor
 from litehrnet_cuda.engine.learner import Learner
 from litehrnet_cuda.engine.losses import joints_mse_loss
 from litehrnet_cuda.engine.recipe import TrainConfig
+from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.models.litehrnet import LiteHRNet, PoseNetwork, Variant
 
 RATE = 1e-3
@@ -189,3 +190,14 @@ def test_an_average_that_is_asked_for_later_begins_with_the_weights_of_the_state
     learner.load_state_dict(copy.deepcopy(before.state_dict()))
     for name, value in learner.export().named_parameters():
         assert value.equal(weights(before)[name])
+
+
+def test_the_state_of_another_network_is_one_sentence() -> None:
+    state = copy.deepcopy(Learner(network(), TrainConfig()).state_dict())
+    other = PoseNetwork(LiteHRNet(Variant("small", (1,), (8, 16))), 4)
+    message = r"final_layer.weight of shape \[4, 8, 1, 1\], got \[3, 8, 1, 1\]: it was trained for other joints"
+    with pytest.raises(InputError, match=message):
+        Learner(other, TrainConfig()).load_state_dict(state)
+    state["network"]["unknown"] = torch.ones(1)
+    with pytest.raises(InputError, match="unknown of shape none, got"):
+        Learner(network(), TrainConfig()).load_state_dict(state)

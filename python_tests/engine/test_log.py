@@ -142,3 +142,20 @@ def test_the_curve_has_the_loss_within_and_the_score_after_epochs() -> None:
         {"step": 7, "loss": 0.5},
         {"step": 8, "learning_rate": 0.2, "AP": 0.25},
     ]
+
+
+def test_skipped_images_are_in_the_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with TrainingLog() as log:
+        log.begin(3, 12, 0, [])
+        log.epoch(RECORD | {"skipped_images": 3})
+    assert "AP 0.250 (annotated boxes, 3 images skipped), 123" in capsys.readouterr().err
+
+
+def test_tensorboard_s_steps_are_those_of_the_epoch_itself(tensorboard: list[Writer], tmp_path: Path) -> None:
+    """An epoch with a bigger batch has fewer steps than those before."""
+    with TrainingLog(tensorboard=tmp_path / "tb", progress=False) as log:
+        log.begin(3, 12, 0, [])
+        log.epoch(RECORD | {"epoch": 1, "step": 10})
+        log.epoch(RECORD | {"epoch": 2, "step": 12})
+    steps = [step for name, _, step in tensorboard[0].scalars if name == "train/loss"]
+    assert steps == [5, 10, 11, 12]

@@ -174,3 +174,10 @@ def test_only_what_changes_the_outcome_is_a_difference() -> None:
     recipe = Recipe()
     other = replace(recipe, training=replace(recipe.training, workers=3, save_every="5", epochs=4))
     assert differences(recipe, other) == {"training.epochs": (210, 4)}
+
+
+def test_official_recipes_clip_boxes_as_the_official_code_does() -> None:
+    conventions = {name: load_recipe(name).box_convention for name in list_recipes()}
+    official = {"coco_256x192", "coco_384x288"}
+    assert {name for name, convention in conventions.items() if convention == "official"} >= official
+    assert all(conventions[name] == "mmpose1" for name in conventions if name.startswith(("mmpose1", "generated")))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
+import re
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -21,10 +23,12 @@ from litehrnet_cuda.engine.interruption import Interrupted
 from litehrnet_cuda.engine.log import TrainingLog
 from litehrnet_cuda.engine.recipe import Recipe, TrainConfig
 from litehrnet_cuda.engine.recipe_files import load_recipe
-from litehrnet_cuda.engine.run import RunFiles, run_training
+from litehrnet_cuda.engine.run import run_training
+from litehrnet_cuda.engine.run_files import RunFiles
+from litehrnet_cuda.engine.start import Start
 from litehrnet_cuda.engine.state import TrainingState
 from litehrnet_cuda.errors import InputError
-from litehrnet_cuda.keypoints import COCO
+from litehrnet_cuda.keypoints import COCO, KeypointSet
 from litehrnet_cuda.models.checkpoints import CheckpointMetadata, read_checkpoint, read_metadata
 from litehrnet_cuda.predictors.pose_estimator import PoseEstimator
 
@@ -45,7 +49,6 @@ def names_in(folder: Path) -> set[str]:
 
 def run_of(folder: Path, recipe: Recipe, *people: CocoKeypoints, **options: Any) -> tuple[RunFiles, Evaluation]:
     files, evaluation = run_training(folder, recipe, *people, device="cpu", progress=False, **options)
-    assert evaluation is not None
     return files, evaluation
 
 
@@ -202,7 +205,7 @@ def test_a_run_goes_on_as_if_it_had_not_stopped(
     stopped: Path,
     training_people: CocoKeypoints,
     people: CocoKeypoints,
-    start: run.Start,
+    start: Start,
 ) -> None:
     expected, _ = outcome
     workers = replace(RECIPE, training=replace(RECIPE.training, workers=1))  # which makes no difference
@@ -248,9 +251,9 @@ def test_a_run_goes_on_with_another_recipe_if_it_is_asked_to(
     files, _ = run_of(stopped, longer, training_people, people, start="resume")
     rows = [json.loads(line) for line in files.log.read_text().splitlines()]
     assert [row["epoch"] for row in rows] == [1, 2, 3]
-    # Three steps were taken before; of the four that the second epoch now has, two thirds of the first are done.
+    # Three steps were taken before, two and one; of the second epoch's batches of two, one is done.
     in_an_epoch = len(training_people.people) // 2
-    assert [row["step"] for row in rows] == [2, 3 + in_an_epoch - 3 * 1 // 2, 3 + in_an_epoch - 1 + in_an_epoch]
+    assert [row["step"] for row in rows] == [2, 3 + in_an_epoch - 1, 3 + in_an_epoch - 1 + in_an_epoch]
     assert load_recipe(files.recipe) == longer
     assert TrainingState.load(files.state).epoch == 4
 
@@ -296,3 +299,137 @@ def test_average_weights_are_what_is_saved(
     for name, value in read_checkpoint(files.checkpoint).items():
         assert value.equal(learner["average"]["values"][name])
     assert not all(value.equal(learner["network"][name]) for name, value in read_checkpoint(files.checkpoint).items())
+
+
+# -------------------------------------------------------------------------------------------- other data, other measure
+
+
+def test_other_data_are_refused_unless_they_are_asked_for(
+    stopped: Path, training_people: CocoKeypoints, people: CocoKeypoints, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moved = copy.copy(training_people)  # as many people, one of them annotated anew
+    moved.people = [replace(person, box=person.box + (index == 0)) for index, person in enumerate(moved.people)]
+    before = (stopped / "state.pt").read_bytes()
+    with pytest.raises(InputError, match=r"holds a training with other data \(train was \d+ people .*; choose another"):
+        run_of(stopped, RECIPE, moved, people)
+    assert (stopped / "state.pt").read_bytes() == before
+    fewer = copy.copy(training_people)
+    fewer.people = training_people.people[:-1]
+    files, _ = run_of(stopped, RECIPE, fewer, people, start="resume")
+    said = capsys.readouterr().err
+    assert re.search(r"^going on with other data than the training was begun with: train was \d+ people", said, re.M)
+    assert "afresh" not in said, "the people to validate with are the same"
+    state = TrainingState.load(files.state)
+    assert (state.people, state.data["train"]) == (len(fewer.people), fewer.digest)
+    run_of(stopped, RECIPE, fewer, people)  # and from now on these are its data
+
+
+def test_a_score_by_another_measure_starts_afresh(
+    stopped: Path, training_people: CocoKeypoints, people: CocoKeypoints, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = TrainingState.load(stopped / "state.pt")
+    assert state.measure == {
+        "metric": "coco", "boxes": "annotated", "decoder": "udp", "flip_test": True, "data": people.digest
+    }  # fmt: skip
+    state.best = 2.0  # no score is that high
+    state.save(stopped / "state.pt")
+    (stopped / "best.safetensors").write_bytes(b"of the other measure")
+    files, evaluation = run_of(stopped, replace(RECIPE, decoder="dark"), training_people, people, start="resume")
+    assert (
+        "the best score so far, 2.000, no longer compares (other decoder): it starts afresh" in capsys.readouterr().err
+    )
+    assert TrainingState.load(files.state).best == evaluation.score
+    assert files.best.read_bytes() == files.checkpoint.read_bytes()
+
+
+def test_a_score_by_the_same_measure_stays(
+    stopped: Path, training_people: CocoKeypoints, people: CocoKeypoints, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = TrainingState.load(stopped / "state.pt")
+    state.best = 2.0
+    state.save(stopped / "state.pt")
+    run_of(stopped, RECIPE, training_people, people)
+    assert TrainingState.load(stopped / "state.pt").best == 2.0
+    assert capsys.readouterr().err == ""
+
+
+def test_the_state_of_a_network_for_other_joints_is_refused(
+    stopped: Path, training_people: CocoKeypoints, people: CocoKeypoints
+) -> None:
+    joints = KeypointSet("few", COCO.names[:5], ((1, 2), (3, 4)), COCO.sigmas[:5])
+    few = [copy.copy(one) for one in (training_people, people)]
+    for one in few:
+        one.keypoint_set = joints
+        one.people = [replace(p, keypoints=p.keypoints[:5], visible=p.visible[:5]) for p in one.people]
+    before = {path: path.read_bytes() for path in stopped.iterdir() if path.is_file()}
+    message = (
+        r"state.pt: expected the state of a network with \S+ of shape \[5, .*other joints, .* anew with --restart$"
+    )
+    with pytest.raises(InputError, match=message):
+        run_of(stopped, RECIPE, *few, start="resume")
+    assert {path: path.read_bytes() for path in stopped.iterdir() if path.is_file()} == before
+
+
+def test_a_recipe_is_for_one_kind_of_data(
+    training_people: CocoKeypoints, people: CocoKeypoints, tmp_path: Path
+) -> None:
+    for recipe, message in (
+        (replace(RECIPE, data="mpii"), r"in the form of MPII, which the recipe is for, got COCO's; .* --set data=any$"),
+        (
+            replace(RECIPE, box_convention="official"),
+            r"clipped as the recipe says \(box_convention = 'official'\)",
+        ),
+    ):
+        with pytest.raises(InputError, match=message):
+            run_of(tmp_path / "out", recipe, training_people, people)
+    assert not (tmp_path / "out").exists()
+
+
+# --------------------------------------------------------------------------------------------------- what gives out
+
+
+def test_bad_images_are_skipped_in_validation_too_and_said_once(
+    training_people: CocoKeypoints, people: CocoKeypoints, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for entry in people.images.values():
+        (tmp_path / entry.path.name).write_bytes(entry.path.read_bytes())
+    first = people.images[people.people[0].image_id].path.name
+    (tmp_path / first).unlink()
+    broken = CocoKeypoints(people.annotation_file, tmp_path)
+    with pytest.raises(InputError, match="is missing; check the image folder"):
+        run_of(tmp_path / "stop", RECIPE, training_people, broken)
+    recipe = replace(RECIPE, training=replace(RECIPE.training, bad_images="skip"))
+    files, evaluation = run_of(tmp_path / "skip", recipe, training_people, broken)
+    assert names_in(files.folder) == FILES
+    assert capfd.readouterr().err.count(f"skipped: {tmp_path / first}: image") == 1  # of three validations
+    assert len(evaluation.poses) < len(people.people)
+    assert json.loads(files.metrics.read_text())["skipped_images"] == 1
+    assert [json.loads(line)["skipped_images"] for line in files.log.read_text().splitlines()] == [1, 1]
+
+
+@pytest.mark.parametrize("name", ["PoseDataset", "create_model", "predictions_beside_truth"])
+def test_memory_that_gives_out_before_or_after_the_loop_is_one_sentence(
+    training_people: CocoKeypoints, people: CocoKeypoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def fail(*args: object, **options: object) -> None:
+        raise MemoryError
+
+    record = {"step": 1, "loss": 1.0, "loss_curve": [1.0], "learning_rate": 0.1}
+    monkeypatch.setattr(run, name, fail)
+    monkeypatch.setattr(run, "train", lambda *args, **options: [record])
+    with pytest.raises(InputError, match=r"^out of memory: try a smaller --batch-size[^\n]*$") as stopped:
+        run_of(tmp_path, RECIPE, training_people, people)
+    done = f"the training is done, and its weights are in {tmp_path / 'model.safetensors'}"
+    assert (done in str(stopped.value)) is (name == "predictions_beside_truth")
+
+
+def test_ctrl_c_in_the_last_evaluation_says_that_the_training_is_done(
+    training_people: CocoKeypoints, people: CocoKeypoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*args: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "train", lambda *args, **options: [])
+    monkeypatch.setattr(run, "evaluate", interrupted)
+    with pytest.raises(Interrupted, match=r"^interrupted; the training is done, and its weights are in .*safetensors$"):
+        run_of(tmp_path, RECIPE, training_people, people)

@@ -27,6 +27,8 @@ def state() -> TrainingState:
         losses=[0.5, 0.25],
         history=[{"epoch": 1, "AP": 0.1}, {"epoch": 2}],
         best=0.1,
+        data={"train": "10 people"},
+        measure={"metric": "coco", "flip_test": True},
         learner={"network": {"weight": torch.arange(3.0)}, "average": None},
         random=random_states(),
     )
@@ -36,8 +38,9 @@ def test_what_is_saved_is_what_is_read(tmp_path: Path) -> None:
     saved = state()
     saved.save(tmp_path / "state.pt")
     read = TrainingState.load(tmp_path / "state.pt")
-    for name in ("recipe", "people", "epoch", "batches", "batch_size", "losses", "history", "record", "best"):
+    for name in ("recipe", "people", "epoch", "batches", "batch_size", "losses", "history", "record", "best", "data"):
         assert getattr(read, name) == getattr(saved, name), name
+    assert read.measure == saved.measure
     assert torch.equal(read.learner["network"]["weight"], torch.arange(3.0))
     assert [path.name for path in tmp_path.iterdir()] == ["state.pt"]
 
@@ -124,3 +127,11 @@ def test_code_in_a_file_is_not_run(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         TrainingState.load(tmp_path / "state.pt")
     assert not (tmp_path / "exploded").exists()
+
+
+def test_a_state_of_a_later_version_is_refused(tmp_path: Path) -> None:
+    state().save(tmp_path / "state.pt")
+    content = torch.load(tmp_path / "state.pt", weights_only=True)
+    torch.save(content | {"of_a_later_version": 1}, tmp_path / "state.pt")
+    with pytest.raises(InputError, match="in format 1; train anew with --restart"):
+        TrainingState.load(tmp_path / "state.pt")

@@ -232,6 +232,34 @@ def test_a_run_in_pieces_gives_the_same_to_the_bit(
     assert all(torch.equal(value, found[0][name]) for name, value in expected[0].items())
 
 
+def test_the_step_axis_goes_on_where_a_bigger_batch_makes_fewer_steps(
+    people: CocoKeypoints, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "state.pt"
+    small, big = TrainConfig(epochs=2, batch_size=2), TrainConfig(epochs=3, batch_size=4)
+    per_epoch = len(people.people) // 2
+    assert per_epoch >= 4
+    with pytest.raises(Interrupted):  # in the second epoch
+        outcome_of(people, small, log=StopAfter(per_epoch + 2), state_file=file)
+
+    class Told(TrainingLog):
+        def begin(self, *arguments: Any) -> None:
+            self.begun = arguments
+            super().begin(*arguments)
+
+    log = Told(progress=False)
+    _, history = outcome_of(people, big, state=TrainingState.load(file), log=log)
+    rest, whole = len(people.people) // 4 - 1, len(people.people) // 4  # of the second epoch one batch of four is done
+    expected = [per_epoch, per_epoch + 2 + rest, per_epoch + 2 + rest + whole]
+    assert [row["step"] for row in history] == expected
+    _, total, begun, _ = log.begun
+    assert (total, begun) == (expected[-1], per_epoch + 2)
+    # The rate follows the place in the run as it is now.
+    assert history[-1]["learning_rate"] == big.learning_rate * learning_rate_factor(
+        3 * whole - 1, 3 * whole, warm_up_steps=500, decay="step"
+    )
+
+
 def test_sigterm_stops_in_order_too(people: CocoKeypoints, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     config = TrainConfig(epochs=2, batch_size=2)
     with pytest.raises(Interrupted, match=r"^interrupted; the last good state is \S*state.pt \(epoch 1, step 1 of "):

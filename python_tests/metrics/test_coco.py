@@ -103,6 +103,23 @@ def test_sigmas_of_the_key_point_set_are_used():
     assert coco_average_precision(results, truth, THREE)["AP"] == pytest.approx(0.4)
 
 
+def test_people_of_other_images_do_not_count():
+    content = made_up()
+    elsewhere = [annotation | {"image_id": 2, "id": 100 + annotation["id"]} for annotation in content["annotations"]]
+    both = content | {
+        "images": [*content["images"], content["images"][0] | {"id": 2}],
+        "annotations": [*content["annotations"], *elsewhere],
+    }
+    results = [
+        {"image_id": a["image_id"], "category_id": 1, "keypoints": list(map(float, a["keypoints"])), "score": 1.0}
+        for a in content["annotations"]
+    ]
+    assert coco_average_precision(results, both, THREE)["AR"] == pytest.approx(0.5)
+    assert coco_average_precision(results, both, THREE, image_ids=[content["images"][0]["id"]])["AR"] == pytest.approx(
+        1
+    )
+
+
 def test_nobody_predicted_is_zero():
     assert coco_results([]) == []
     assert coco_average_precision([], made_up(), THREE) == dict.fromkeys(STATISTICS, 0.0)

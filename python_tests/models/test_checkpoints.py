@@ -121,6 +121,39 @@ def test_counts_of_a_difference_are_exact(golden: Path, tmp_path: Path) -> None:
     assert "1 in the checkpoint, not in the model (backbone.extra: 1): backbone.extra.weight" in str(caught.value)
 
 
+def test_segmentation_takes_the_backbone_of_poses(golden: Path, tmp_path: Path) -> None:
+    state = state_of(golden)
+    torch.save(state, tmp_path / "pose.pth")
+    model = create_model("litehrnet_18", "segmentation")
+    with pytest.raises(InputError, match="is of no network for segmentation: strict=False keeps the head of the model"):
+        load_checkpoint(model, tmp_path / "pose.pth")
+    before = copy_of(model.decode_head)
+    report = load_checkpoint(model, tmp_path / "pose.pth", strict=False)
+    assert set(report.kept) == {f"decode_head.{name}" for name in before}
+    assert set(report.left_out) == {"keypoint_head.final_layer.weight", "keypoint_head.final_layer.bias"}
+    assert_same(model.decode_head.state_dict(), before)
+    backbone = {name.removeprefix("backbone."): v for name, v in state.items() if name.startswith("backbone.")}
+    assert_same(model.backbone.state_dict(), backbone)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"num_outputs": 2}, {"head": "resize_concat"}, {"with_head": False}, {"task": "pose"}, {"name": "litehrnet_30"}],
+    ids=str,
+)
+def test_another_kind_of_segmentation(tmp_path: Path, options: dict[str, Any]) -> None:
+    torch.save(create_model("litehrnet_18", "segmentation").state_dict(), tmp_path / "x.pth")
+    model = create_model(**{"name": "litehrnet_18", "task": "segmentation", **options})
+    before = copy_of(model)
+    with pytest.raises(InputError) as caught:
+        load_checkpoint(model, tmp_path / "x.pth")
+    call = 'create_model("litehrnet_18", "segmentation", num_outputs=19, head="fcn", with_head=True)'
+    assert f"the checkpoint is of litehrnet_18 for segmentation: use {call}" in str(caught.value)
+    assert len(str(caught.value)) <= 24 * 80
+    assert_same(model.state_dict(), before)
+    load_checkpoint(eval(call, {"create_model": create_model}), tmp_path / "x.pth")
+
+
 def test_another_network(tmp_path: Path) -> None:
     torch.save(nn.Linear(2, 2).state_dict(), tmp_path / "linear.pth")
     with pytest.raises(InputError, match="expected the names of a Lite-HRNet"):

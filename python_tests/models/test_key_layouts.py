@@ -11,7 +11,8 @@ import torch
 from sample_checkpoints import VARIANTS, assert_same, state_of, to_mmpose_1x, to_paddle
 
 from litehrnet_cuda.errors import InputError
-from litehrnet_cuda.models.key_layouts import convert_keys, detect_variant
+from litehrnet_cuda.models.key_layouts import DetectedHead, convert_keys, detect_segmentation, detect_variant, layout_of
+from litehrnet_cuda.models.registry import create_model
 
 
 def test_paddle_names(golden: Path) -> None:
@@ -65,3 +66,23 @@ def test_detect_variant_names_what_it_found(golden: Path) -> None:
     shorter = {k: v for k, v in state_of(golden).items() if not k.startswith("backbone.stage1.3.")}
     with pytest.raises(InputError, match=r"type LITE with \(2, 3, 2\) modules .* 40 channels"):
         detect_variant(shorter)
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("with_head", [True, False])
+@pytest.mark.parametrize("head", ["fcn", "resize_concat"])
+def test_detect_segmentation(head: Any, with_head: bool, prefix: str) -> None:
+    with torch.device("meta"):
+        model = create_model("litehrnet_30", "segmentation", num_outputs=7, head=head, with_head=with_head)
+    state = {prefix + name: value for name, value in model.state_dict().items()}
+    assert detect_segmentation(state) == DetectedHead(7, head, with_head)
+    assert detect_variant(state) == ("litehrnet_30", None)
+    assert layout_of(state) == "mmsegmentation"
+    # Names are as they should be already.
+    assert set(convert_keys(state, "segmentation")) == set(convert_keys(state)) == set(model.state_dict())
+
+
+def test_networks_for_poses_are_of_no_segmentation(golden: Path) -> None:
+    state = state_of(golden)
+    for renamed in (state, to_mmpose_1x(state), to_paddle(state)):
+        assert detect_segmentation(renamed) is None

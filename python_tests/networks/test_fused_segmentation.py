@@ -7,18 +7,22 @@ import pickle
 from functools import cache
 from typing import Any
 
+import official_modules as official
 import pytest
 import torch
 from inference_cases import SMALL, TOLERANCE, assert_right, images
-from official_reference import load_recipe
+from official_reference import load_recipe, relative_error
 from plain_executor import Executor
 from torch import Tensor, nn
 
-from litehrnet_cuda import create_model, optimize_for_inference
+from litehrnet_cuda import create_model, optimize_for_inference, use_fused_modules
 from litehrnet_cuda.backends import can_run_cpu, use_backend
 from litehrnet_cuda.inference import Execution, LiveNetwork
+from litehrnet_cuda.models.heads import FCNHead
+from litehrnet_cuda.models.litehrnet import Variant
 from litehrnet_cuda.models.segmentation import SegmentationNetwork
 
+THREE_STAGES = Variant("three_stages", (1, 2, 1), (8, 16, 32, 64))
 KINDS = [("fcn", True), ("fcn", False), ("resize_concat", True), ("resize_concat", False)]
 # Sizes that divide by 32 and ones that do not; 33x97 leaves a lowest resolution of 2x4.
 SIZES = [(64, 96), (50, 71), (33, 97)]
@@ -120,3 +124,35 @@ def test_what_is_run_around_it(plain: Executor) -> None:
     found, mirrored = fast(x, Twice())
     assert torch.equal(found, fast(x))
     assert torch.equal(mirrored, fast(x.flip(-1)))
+
+
+class EncoderDecoder(nn.Module):
+    """Backbone and head under mmsegmentation's names, the backbone of the official classes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = official.LiteHRNet(THREE_STAGES)
+        self.decode_head = FCNHead(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.decode_head(self.backbone(x))
+        return logits
+
+
+@needs_cpu
+@pytest.mark.parametrize("training", [False, True])
+def test_modules_of_another_projects_network_can_be_swapped(training: bool) -> None:
+    theirs = load_recipe(EncoderDecoder(), "w0").train(training)
+    theirs.decode_head.dropout.p = 0.0  # type: ignore[union-attr]
+    swapped = use_fused_modules(copy.deepcopy(theirs))
+    own = create_model(THREE_STAGES, "segmentation", num_outputs=5, dtype=torch.float64).train(training)
+    own.decode_head.dropout.p = 0.0
+    own.load_state_dict(theirs.state_dict())
+    x = images(3, (64, 96)).double()
+    expected = theirs(x)
+    with use_backend("cpu"):
+        # Both sides are fp64; batch statistics of few values amplify roundings, as in nn/test_replacement.py.
+        assert relative_error(swapped(x), expected) < 1e-12
+        assert relative_error(own(x), expected) < 1e-12
+    for name, buffer in theirs.named_buffers():
+        torch.testing.assert_close(swapped.get_buffer(name), buffer, rtol=1e-9, atol=1e-12)

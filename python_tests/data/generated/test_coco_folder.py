@@ -73,6 +73,16 @@ def test_a_finished_set_is_reused_and_another_one_replaced(tmp_path: Path, monke
     assert len(json.loads(path.read_text())["images"]) == 2
 
 
+def test_a_set_that_is_not_to_be_replaced_stays(tmp_path: Path) -> None:
+    path = write_coco(tmp_path, 2, seed=4)
+    before = path.read_bytes()
+    message = "expected the drawings of 'train' that are there, of count 2, seed 4, got count 3, seed 5; ask"
+    with pytest.raises(InputError, match=message):
+        write_coco(tmp_path, 3, seed=5, replace=False)
+    assert path.read_bytes() == before
+    assert write_coco(tmp_path, 2, seed=4, replace=False) == path
+
+
 def test_an_interrupted_run_leaves_nothing_that_looks_finished(tmp_path: Path) -> None:
     def stop(done: int) -> None:
         if done == 2:

@@ -1,4 +1,4 @@
-"""PoseEstimator: the images, boxes and crops that it takes, and what it says about others."""
+"""The images, boxes and crops that predictors take, and what they say about others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from spot_network import SpotNetwork, spot_image
 
 from litehrnet_cuda import InputError, PoseEstimator
 from litehrnet_cuda.predictors.arguments import check_boxes
-from litehrnet_cuda.predictors.decoding import blur_kernel_size
 
 Array = np.ndarray[Any, Any]
 BOXES = [[10, 12, 60, 110], [50, 5, 120, 100], [-8, 20, 90, 130]]
@@ -130,8 +129,3 @@ def test_decoders_that_do_not_go_together_are_said(spots: SpotNetwork) -> None:
 def test_images_of_odd_shapes(spots: SpotNetwork, shape: tuple[int, int, int]) -> None:
     poses = PoseEstimator(spots, input_size=(64, 96))(np.full(shape, 200, np.uint8))
     assert np.isfinite(poses.keypoints).all()
-
-
-def test_dark_blurs_as_the_official_configurations_do() -> None:
-    sizes = ((96, 128), (192, 256), (256, 256), (288, 384), (384, 384))
-    assert [blur_kernel_size(size) for size in sizes] == [5, 11, 11, 17, 17]
