@@ -112,6 +112,9 @@ class _Followed:
     head: FoldedHead
 
     def __call__(self, images: Tensor) -> list[Tensor]:
+        if images.is_cuda:
+            for tensor in self.head.tensors:  # as a program's constants
+                tensor.record_stream(torch.cuda.current_stream(images.device))
         return [self.head(self.backbone(images))]
 
 

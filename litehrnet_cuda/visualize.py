@@ -96,21 +96,27 @@ def draw_masks(
     """
     canvas = _copy(image)
     mask = np.asarray(index_mask)
-    if mask.shape != canvas.shape[:2] or not np.issubdtype(mask.dtype, np.integer):
+    fits = mask.shape == canvas.shape[:2] and np.issubdtype(mask.dtype, np.integer)
+    if not fits or mask.min() < 0 or mask.max() > 255:
+        values = f", {mask.min()} to {mask.max()}" if mask.size else ""
         raise InputError(
-            f"index_mask: expected whole numbers of shape {list(canvas.shape[:2])}, as the image, "
-            f"got {mask.dtype} of shape {list(mask.shape)}"
+            f"index_mask: expected whole numbers 0 to 255 of shape {list(canvas.shape[:2])}, as the image, "
+            f"got {mask.dtype} of shape {list(mask.shape)}{values}"
         )
     if not 0 <= opacity <= 1:
         raise InputError(f"opacity: expected 0 to 1, got {opacity}")
-    for index in np.unique(mask):
-        if index == background or (colors is not None and index >= len(colors)):
-            continue
-        region = mask == index
-        color = np.array(_PALETTE[int(index - (background == 0)) % len(_PALETTE)] if colors is None else colors[index])
-        canvas[region] = np.rint(canvas[region] * (1 - opacity) + color * opacity).astype(np.uint8)
-        contours, _ = cv2.findContours(region.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(canvas, contours, -1, [int(v) for v in np.minimum(color * 0.55, 255)], 1)
+    mask = np.ascontiguousarray(mask, np.uint8)
+    if colors is None:
+        colors = np.array([_PALETTE[(index - (background == 0)) % len(_PALETTE)] for index in range(256)], np.uint8)
+    shown = [i for i in np.flatnonzero(np.bincount(mask.ravel())) if i != background and i < len(colors)]
+    tints, is_tinted = np.zeros((256, 1, 3), np.uint8), np.zeros(256, np.uint8)
+    tints[shown, 0], is_tinted[shown] = colors[shown], 1
+    blended = cv2.addWeighted(canvas, 1 - opacity, cv2.LUT(cv2.merge([mask] * 3), tints), opacity, 0)
+    cv2.copyTo(blended, cv2.LUT(mask, is_tinted), canvas)
+    for index in shown:
+        region = cv2.inRange(mask, int(index), int(index))
+        contours, _ = cv2.findContours(region, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(canvas, contours, -1, [int(value * 0.55) for value in colors[index]], 1)
     return canvas
 
 
@@ -132,12 +138,12 @@ def add_legend(image: Array, names: Sequence[str], colors: Array) -> Array:
         return canvas
     width = canvas.shape[1]
     size = float(np.clip(width / 900, 0.36, 0.9))
-    patch, line, gap = round(22 * size), round(40 * size), round(14 * size)
+    patch, line, gap = round(22 * size), round(40 * size), round(18 * size)
     places: list[tuple[int, int]] = []
     x, y = gap, 0
     for name in names:
         (text, _), _ = cv2.getTextSize(name, cv2.FONT_HERSHEY_SIMPLEX, size, 1)
-        needed = patch + gap // 2 + text + 2 * gap
+        needed = patch + gap * 2 // 3 + text + gap
         if x > gap and x + needed > width:
             x, y = gap, y + line
         places.append((x, y))
@@ -146,7 +152,7 @@ def add_legend(image: Array, names: Sequence[str], colors: Array) -> Array:
     for name, color, (x, y) in zip(names, colors, places, strict=True):
         top = y + (line - patch) // 2 + gap // 4
         cv2.rectangle(strip, (x, top), (x + patch, top + patch), [int(value) for value in color], -1)
-        start = x + patch + gap // 2
+        start = x + patch + gap * 2 // 3
         _text(strip, name, (start, top + patch - patch // 6), size, width - start)
     return np.concatenate([canvas, strip])
 

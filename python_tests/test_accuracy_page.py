@@ -57,3 +57,38 @@ def test_cityscapes_rows_are_what_was_published_and_what_is_counted() -> None:
         assert parameters == f"{counted.parameters:,}"
         assert count == f"{counted.to_dict()['official_operations_M']:.0f}M"
     assert found == CITYSCAPES_MIOU
+
+
+PUBLISHED = {
+    "Wider naive Lite-HRNet-18": [("PaddleDetection", "67.6"), ("PaddleDetection", "68.4")],
+    "**Lite-HRNet-30**": [("EasyCV", "71.0")],
+    "PP-TinyPose": [("PaddleDetection", "58.1"), ("PaddleDetection", "68.8")],
+    "RTMPose-t": [("mmpose", "68.5")],
+    "RTMPose-s": [("mmpose", "72.2")],
+    "RTMPose-m": [("mmpose", "75.8")],
+    "Dite-HRNet-30": [("SOTAVerified", "70.6")],
+    "Lite-HRNet-18": [("mmpose", "4.77")],
+}
+
+
+def rows_by_network() -> dict[str, list[str]]:
+    """Rows of all tables by network; a row that names none is of the one above."""
+    found: dict[str, list[str]] = {}
+    network = ""
+    for line in PAGE.read_text(encoding="utf-8").splitlines():
+        if line.startswith("| "):
+            network = line.split("|")[1].partition("(")[0].strip() or network
+            found.setdefault(network, []).append(line)
+    return found
+
+
+@pytest.mark.parametrize("network", PUBLISHED, ids=str)
+def test_published_figures_are_there_with_their_source(network: str) -> None:
+    rows = rows_by_network()[network]
+    for source, figure in PUBLISHED[network]:
+        assert any(source in row and f"| {figure} |" in row for row in rows), (source, figure)
+
+
+def test_every_link_has_its_address() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    assert set(re.findall(r"\]\[(\w)\]", text)) == set(re.findall(r"^\[(\w)\]: https://", text, re.MULTILINE))

@@ -102,9 +102,19 @@ def test_masks_tint_classes_and_spare_the_background() -> None:
     assert np.all(image == 200)
 
 
-@pytest.mark.parametrize("mask", [np.zeros((40, 61), np.uint8), np.zeros((40, 60), np.float32)])
+@pytest.mark.parametrize(
+    "mask",
+    [
+        np.zeros((40, 61), np.uint8),
+        np.zeros((40, 60), np.float32),
+        np.full((40, 60), 256),
+        np.full((40, 60), -1),
+        np.zeros((0, 60), int),
+    ],
+    ids=lambda mask: f"{mask.shape} {mask.dtype}",
+)
 def test_masks_that_do_not_fit(mask: np.ndarray) -> None:
-    with pytest.raises(InputError, match=r"index_mask: expected whole numbers of shape \[40, 60\]"):
+    with pytest.raises(InputError, match=r"index_mask: expected whole numbers 0 to 255 of shape \[40, 60\]"):
         draw_masks(np.zeros((40, 60, 3), np.uint8), mask)
 
 

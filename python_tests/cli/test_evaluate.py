@@ -19,6 +19,7 @@ from litehrnet_cuda import __version__
 from litehrnet_cuda.cli.arguments import DECODER_NAMES
 from litehrnet_cuda.cli.commands.evaluate import METRIC_NAMES
 from litehrnet_cuda.cli.main import main
+from litehrnet_cuda.engine import evaluate as engine_evaluate
 from litehrnet_cuda.engine.evaluate import METRICS
 from litehrnet_cuda.keypoints import MPII
 from litehrnet_cuda.metrics.coco import STATISTICS
@@ -301,6 +302,24 @@ def test_a_broken_image(evaluate: Run, coco_folder: Path, annotations: Path, che
 
 def test_the_command_knows_all_metrics() -> None:
     assert METRIC_NAMES == METRICS
+
+
+def test_memory_that_gives_out_is_one_sentence(
+    evaluate: Run, annotations: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any, **options: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate\nmore")
+
+    monkeypatch.setattr(engine_evaluate, "evaluate_decoders", fail)
+    one_sentence(evaluate(annotations, checkpoint), "out of memory: try a smaller --batch-size")
+
+
+def test_why_it_is_not_pckh_is_said_unless_a_metric_is_asked_for(
+    evaluate: Run, annotations: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_evaluate, "why_not_pckh", lambda annotations: "this is why")
+    assert evaluate(annotations, checkpoint)[2] == ["this is why"]
+    assert evaluate(annotations, checkpoint, "--metric", "pck")[2] == []
 
 
 def test_detections_need_average_precision(

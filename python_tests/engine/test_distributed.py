@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import process_cases
 import pytest
 import torch
+import torch.distributed as dist
 from processes import run_processes, run_together
 
 from litehrnet_cuda.data.coco import CocoKeypoints
 from litehrnet_cuda.data.pose_dataset import NO_AUGMENTATION, PoseDataset
-from litehrnet_cuda.engine.distributed import ALONE, connected, launched_processes, own_device
+from litehrnet_cuda.engine.distributed import ALONE, PATIENCE, connected, launched_processes, own_device
 from litehrnet_cuda.engine.learner import Learner
 from litehrnet_cuda.engine.order import BatchOrder
 from litehrnet_cuda.engine.recipe import TrainConfig
@@ -96,6 +98,21 @@ def test_alone_everything_is_as_it_is() -> None:
         assert processes.mean(value) is value
         processes.wait()
     assert launched_processes() == 1
+
+
+@pytest.mark.parametrize(("device", "backend"), [("cpu", "gloo"), ("cuda:1", "cpu:gloo,cuda:nccl")])
+def test_all_ways_have_one_patience(monkeypatch: pytest.MonkeyPatch, device: str, backend: str) -> None:
+    begun: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    fake = {"get_rank": 1, "get_world_size": 2, "all_reduce": None, "destroy_process_group": None}
+    for name, value in fake.items():
+        monkeypatch.setattr(dist, name, lambda *args, value=value, **options: value)
+    monkeypatch.setattr(dist, "init_process_group", lambda *args, **options: begun.append((args, options)))
+    with connected(torch.device(device)) as processes:
+        assert (processes.rank, processes.count) == (1, 2)
+    assert begun == [((backend,), {"timeout": PATIENCE})]
 
 
 def test_one_process_does_all() -> None:

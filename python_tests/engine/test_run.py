@@ -407,6 +407,20 @@ def test_bad_images_are_skipped_in_validation_too_and_said_once(
     assert [json.loads(line)["skipped_images"] for line in files.log.read_text().splitlines()] == [1, 1]
 
 
+def test_why_it_is_not_pckh_is_said_before_the_training(
+    training_people: CocoKeypoints,
+    people: CocoKeypoints,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(run, "why_not_pckh", lambda annotations: f"why of {annotations.annotation_file.name}")
+    monkeypatch.setattr(run, "train", lambda *args, **options: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run_of(tmp_path, RECIPE, training_people, people)
+    assert capsys.readouterr().err == "why of person_keypoints_val.json\n"
+
+
 @pytest.mark.parametrize("name", ["PoseDataset", "create_model", "predictions_beside_truth"])
 def test_memory_that_gives_out_before_or_after_the_loop_is_one_sentence(
     training_people: CocoKeypoints, people: CocoKeypoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str

@@ -46,6 +46,13 @@ def test_float32_and_the_largest_number_of_classes() -> None:
     assert class_probabilities([logits], (8, 8)).dtype == torch.float32
 
 
+def test_of_equal_ones_the_first_and_numbers_that_are_none() -> None:
+    logits = torch.zeros(1, 3, 4, 4)
+    assert not class_labels([logits], (4, 4)).any()
+    logits[0, 1] = float("nan")
+    assert class_labels([logits], (4, 4)).max() < 3  # a class, whichever
+
+
 def test_the_mirrored_image_is_mirrored_back() -> None:
     x = torch.randn(2, 3, 4, 5, dtype=torch.float16)
     seen: list[Tensor] = []

@@ -10,7 +10,7 @@ from litehrnet_cuda.cli.arguments import at_least_one, whole_number
 
 TRAIN_IMAGES = 3000
 VAL_IMAGES = 150
-EPOCHS = 6
+EPOCHS = 8
 
 EPILOG = """\
 Draws people with exact key points (different ones to train and to validate with), trains Lite-HRNet-18 from
@@ -69,10 +69,10 @@ def run(args: argparse.Namespace) -> int:
         model="litehrnet_18",
         input_size=(96, 128),
         sigma=1.0,  # half of that for crops of twice the size
-        decoder="dark",
+        decoder="udp",
         augmentation=Augmentation(scale=0.1, rotation_probability=0.0, half_body_probability=0.0),
         training=TrainConfig(
-            epochs=args.epochs, batch_size=16, learning_rate=3e-3, warm_up_steps=50, decay="cosine", seed=args.seed
+            epochs=args.epochs, batch_size=32, learning_rate=4e-3, warm_up_steps=50, decay="cosine", seed=args.seed
         ),
     )
     files, evaluation = run_training(out, recipe, *people, device=device, start="anew")
