@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from litehrnet_cuda import functional, nn
+    from litehrnet_cuda import functional, nn, video
     from litehrnet_cuda.errors import InputError
     from litehrnet_cuda.inference import optimize_for_inference
     from litehrnet_cuda.models.checkpoints import load_checkpoint
@@ -35,6 +35,7 @@ __all__ = [
     "nn",
     "optimize_for_inference",
     "use_fused_modules",
+    "video",
 ]
 
 _MODULES = {
@@ -49,7 +50,7 @@ _MODULES = {
     "optimize_for_inference": "litehrnet_cuda.inference",
     "use_fused_modules": "litehrnet_cuda.nn.replacement",
 }
-_SUBMODULES = ("functional", "nn")
+_SUBMODULES = ("functional", "nn", "video")
 
 
 def __getattr__(name: str) -> Any:

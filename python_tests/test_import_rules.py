@@ -36,6 +36,7 @@ ALLOWED = {
     "inference": {"errors", "backends", "nn", "models", "plan"},
     "benchmarking": {"errors", "_extension", "backends", "nn", "inference"},
     "predictors": BASICS | {"models", "codecs", "data", "results", "backends", "inference"},
+    "video": BASICS | {"data", "metrics", "predictors", "results", "visualize"},
     "engine": BASICS | {"models", "nn", "codecs", "data", "metrics", "results", "visualize", "backends", "predictors"},
 }
 MAY_IMPORT_ALL = {"__init__", "__main__", "cli"}

@@ -83,6 +83,23 @@ def test_boxes_grey_images_and_joints_far_outside() -> None:
     assert draw_poses(grey, moved).shape == (220, 120, 3)
 
 
+def test_labels_are_above_people_and_inside_of_the_image() -> None:
+    image = np.full((220, 120, 3), 127, np.uint8)
+    plain, labelled = draw_poses(image, person()), draw_poses(image, person(), labels=["7"])
+    rows, columns = np.nonzero((plain != labelled).any(axis=2))
+    assert rows.max() < 30, "above the nose"
+    assert 40 < columns.mean() < 80
+    assert np.array_equal(draw_poses(image, person(0.1), labels=["7"]), image), "nothing is seen of the person"
+    assert not np.array_equal(
+        draw_poses(image, person(), boxes=True, labels=["7"]), draw_poses(image, person(), boxes=True)
+    )
+    far = person()
+    far = KeyPoints(far.keypoints * 1e6, far.scores, far.boxes, far.box_scores)
+    assert (draw_poses(image, far, labels=["7"])[-30:, -30:] == 235).any(), "moved into the image"
+    with pytest.raises(InputError, match="labels: expected 1, one for each person, got 2"):
+        draw_poses(image, person(), labels=["1", "2"])
+
+
 @pytest.mark.parametrize(
     "image", [np.zeros((9, 9, 3), np.float32), np.zeros((9, 9, 4), np.uint8), np.zeros((0, 9, 3), np.uint8)]
 )

@@ -18,7 +18,7 @@ from litehrnet_cuda.errors import InputError
 
 COMMANDS = {
     "demo": "train, evaluate and predict on generated people; pictures",
-    "predict": "find the poses of people in images",
+    "predict": "find poses, or classes of pixels, in images and videos",
     "train": "train a model",
     "check-data": "find mistakes in a data set, and draw people from it",
     "evaluate": "measure a model's accuracy on a data set",

@@ -1,4 +1,4 @@
-"""Boxes of people for a set of images, from a file."""
+"""Boxes of people for a set of images or videos, from a file."""
 
 from __future__ import annotations
 
@@ -11,17 +11,26 @@ from litehrnet_cuda.data.json_fields import is_number, read_json
 from litehrnet_cuda.errors import InputError
 
 FORMATS = (
-    'an object {"street.jpg": [[left, top, right, bottom], ...], ...}, a list of detections {"file_name", "bbox": '
-    '[left, top, width, height], "score"}, or a COCO annotation file'
+    'an object {"street.jpg": [[left, top, right, bottom], ...], ...} (of a video {"street.mp4": {"0": [[left, top, '
+    'right, bottom], ...], ...}} by frame), a list of detections {"file_name", "bbox": [left, top, width, height], '
+    '"score"} (of a video with "frame"), or a COCO annotation file'
 )
 
 
 @dataclass(frozen=True)
 class ImageBoxes:
-    """The boxes of one image, ``[P][4]`` (left, top, right, bottom), and their scores ``[P]``."""
+    """The boxes of one image, ``[P][4]`` (left, top, right, bottom), and their scores ``[P]``.
+
+    For a video, ``frames`` has those of frames by number, from 0; where it is empty, the boxes are those of all frames.
+    """
 
     boxes: list[list[float]] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
+    frames: dict[int, ImageBoxes] = field(default_factory=dict)
+
+    def of_frame(self, index: int) -> ImageBoxes | None:
+        """The boxes of a frame, or None if only other frames are named."""
+        return self.frames.get(index) if self.frames else self
 
 
 @dataclass(frozen=True)
@@ -31,7 +40,7 @@ class BoxTable:
     images: dict[str, ImageBoxes]
 
     def of(self, image: Path) -> ImageBoxes | None:
-        """The boxes of an image file, or None if no entry has its name.
+        """The boxes of an image or video file, or None if no entry has its name.
 
         Of several entries with the file's name, the one counts that shares most folders with its path, so that
         ``left/1.jpg`` and ``right/1.jpg`` are told apart; the folders of an entry that stands alone may differ.
@@ -58,11 +67,12 @@ class BoxTable:
 
 
 def read_boxes(path: str | Path) -> BoxTable:
-    """Boxes by image.
+    """Boxes by image or video.
 
-    Three forms are understood: an object from name to a list of (left, top, right, bottom); a list of
-    detections ``{"file_name", "bbox": [left, top, width, height], "score"}``; and COCO's annotation file, whose people
-    count with score 1, crowds and empty boxes left out.
+    Three forms are understood: an object from name to a list of (left, top, right, bottom), for a video also to an
+    object from the frame's number to such a list; a list of detections ``{"file_name", "bbox": [left, top, width,
+    height], "score"}``, for a video with ``"frame"``; and COCO's annotation file, whose people count with score 1,
+    crowds and empty boxes left out.
 
     Raises:
         InputError: if the file is absent, not JSON, of none of these forms, or has a box that is not finite or is
@@ -75,21 +85,30 @@ def read_boxes(path: str | Path) -> BoxTable:
         _read_annotations(content, path, found)
     elif isinstance(content, dict):
         for name, boxes in content.items():
-            if not isinstance(boxes, list):
-                raise InputError(f"{path}: {name}: expected a list of boxes, got {boxes!r:.80}")
-            found.setdefault(name, ImageBoxes())
-            for index, box in enumerate(boxes):
-                where = f"{path}: {name}: box {index}"
-                _add(found, name, _four_numbers(box, where), 1.0, where)
+            entry = found.setdefault(name, ImageBoxes())
+            if isinstance(boxes, dict) and all(key.isdecimal() and len(key) < 10 for key in boxes):
+                for frame, of_frame in boxes.items():
+                    where = f"{path}: {name}: frame {frame}"
+                    _read_list(of_frame, where, entry.frames.setdefault(int(frame), ImageBoxes()))
+            else:
+                _read_list(boxes, f"{path}: {name}", entry)
     elif isinstance(content, list):
         for index, detection in enumerate(_objects(content, str(path))):
             where = f"{path}: detection {index}"
-            name, score = detection.get("file_name"), detection.get("score", 1.0)
+            name, score, frame = detection.get("file_name"), detection.get("score", 1.0), detection.get("frame")
             if not isinstance(name, str) or not name:
                 raise InputError(f"{where}: file_name: expected the name of an image, got {name!r:.80}")
             if not is_number(score):
                 raise InputError(f"{where}: score: expected a finite number, got {score!r:.80}")
-            _add(found, name, _to_corners(_four_numbers(detection.get("bbox"), where)), float(score), where)
+            entry = found.setdefault(name, ImageBoxes())
+            if frame is not None:
+                if not isinstance(frame, int) or isinstance(frame, bool) or frame < 0:
+                    raise InputError(f"{where}: frame: expected the number of a frame, from 0, got {frame!r:.80}")
+                entry = entry.frames.setdefault(frame, ImageBoxes())
+            _add(entry, _to_corners(_four_numbers(detection.get("bbox"), where)), float(score), where)
+        for name, entry in found.items():
+            if entry.frames and entry.boxes:
+                raise InputError(f"{path}: {name}: expected a frame in each of its detections, or in none")
     else:
         raise InputError(f"{path}: expected {FORMATS}; got {content!r:.40}")
     return BoxTable(found)
@@ -123,14 +142,20 @@ def _read_annotations(content: dict[str, Any], path: Path, found: dict[str, Imag
         box = _to_corners(_four_numbers(annotation.get("bbox"), where))
         of_person = not people or annotation.get("category_id") in people
         if of_person and not annotation.get("iscrowd") and box[0] < box[2] and box[1] < box[3]:
-            _add(found, names[number], box, 1.0, where)
+            _add(found[names[number]], box, 1.0, where)
 
 
-def _add(found: dict[str, ImageBoxes], name: str, box: list[float], score: float, where: str) -> None:
+def _read_list(boxes: Any, where: str, entry: ImageBoxes) -> None:
+    if not isinstance(boxes, list):
+        raise InputError(f"{where}: expected a list of boxes, got {boxes!r:.80}")
+    for index, box in enumerate(boxes):
+        _add(entry, _four_numbers(box, f"{where}: box {index}"), 1.0, f"{where}: box {index}")
+
+
+def _add(entry: ImageBoxes, box: list[float], score: float, where: str) -> None:
     left, top, right, bottom = box
     if not (left < right and top < bottom):
         raise InputError(f"{where}: expected a box with left < right and top < bottom, got {box}")
-    entry = found.setdefault(name, ImageBoxes())
     entry.boxes.append(box)
     entry.scores.append(score)
 

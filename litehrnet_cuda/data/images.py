@@ -48,7 +48,7 @@ def read_image(path: str | Path, *, upright: bool = True) -> Array:
         raise InputError(f"{path}: expected a whole image, got a JPEG file that ends early; copy it again")
     flags = cv2.IMREAD_COLOR if upright else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        with _quiet_opencv():
+        with quiet_opencv():
             image = cv2.imdecode(content, flags)
     except cv2.error:  # such as an image of more pixels than OpenCV takes
         image = None
@@ -68,7 +68,7 @@ def encode_image(image: Array, suffix: str) -> bytes:
         InputError: if the format cannot hold the image: JPEG ends at 65500 pixels.
     """
     try:
-        with _quiet_opencv():
+        with quiet_opencv():
             done, content = cv2.imencode(suffix, image)
     except cv2.error:  # older versions of OpenCV
         done = False
@@ -116,7 +116,7 @@ def _looks_like_image(file: Path) -> bool:
 
 
 @contextmanager
-def _quiet_opencv() -> Iterator[None]:
+def quiet_opencv() -> Iterator[None]:
     """Keeps OpenCV from printing what is reported as an error anyway."""
     level = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)

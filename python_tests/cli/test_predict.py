@@ -315,7 +315,8 @@ def test_an_interrupt_leaves_whole_files_only(
 
     monkeypatch.setattr(Path, "write_bytes", interrupted)
     assert predict(photos) == (130, ["litehrnet predict: interrupted"])
-    assert files(out) == ["a_poses.jpg"]
+    assert files(out) == ["a_poses.jpg", "poses.json"]
+    assert list(poses(out)) == [str(photos / "a.jpg")]
     assert image_files.read_image(out / "a_poses.jpg").size
 
 

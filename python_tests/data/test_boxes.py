@@ -52,6 +52,26 @@ def test_detections(file: Path) -> None:
     assert table.images["b.jpg"] == ImageBoxes([[0, 0, 1, 1]], [1])
 
 
+def test_boxes_of_frames(file: Path) -> None:
+    boxes = read(file, {"a.mp4": {"3": [[1, 2, 3, 4]], "0": []}, "b.mp4": [[1, 2, 5, 6]], "c.mp4": {}}).images
+    assert boxes["a.mp4"].frames == {3: ImageBoxes([[1, 2, 3, 4]], [1]), 0: ImageBoxes()}
+    assert boxes["a.mp4"].of_frame(3) == ImageBoxes([[1, 2, 3, 4]], [1])
+    assert boxes["a.mp4"].of_frame(0) == ImageBoxes()
+    assert boxes["a.mp4"].of_frame(1) is None
+    assert boxes["b.mp4"].of_frame(77) == ImageBoxes([[1, 2, 5, 6]], [1])
+    assert boxes["c.mp4"] == ImageBoxes()
+
+
+def test_detections_of_frames(file: Path) -> None:
+    detections = [
+        {"file_name": "a.mp4", "frame": 2, "bbox": [10, 20, 30, 40], "score": 0.5},
+        {"file_name": "a.mp4", "frame": 2, "bbox": [0, 0, 1, 1]},
+        {"file_name": "a.mp4", "frame": 0, "bbox": [0, 0, 2, 2]},
+    ]
+    frames = read(file, detections).images["a.mp4"].frames
+    assert frames == {2: ImageBoxes([[10, 20, 40, 60], [0, 0, 1, 1]], [0.5, 1]), 0: ImageBoxes([[0, 0, 2, 2]], [1])}
+
+
 def test_annotations_without_crowds_empty_boxes_and_other_things(file: Path) -> None:
     table = read(file, annotations())
     assert table.images == {"a.jpg": ImageBoxes([[10, 20, 40, 60]], [1]), "b.jpg": ImageBoxes()}
@@ -86,6 +106,17 @@ def test_the_real_annotations(shared: Path) -> None:
         ('{"a.jpg": [[1, 2, Infinity, 4]]}', "a.jpg: box 0: expected a box of four finite numbers"),
         ('{"a.jpg": [[1, 2, 1' + "0" * 400 + ", 4]]}", "a.jpg: box 0: expected a box of four finite numbers"),
         ({"a.jpg": [[3, 2, 1, 4]]}, "a.jpg: box 0: expected a box with left < right"),
+        (
+            {"a.mp4": {"3": [[1, 2, 3]]}},
+            r"a.mp4: frame 3: box 0: expected a box of four finite numbers, got \[1, 2, 3\]",
+        ),
+        ({"a.mp4": {"3": 4}}, "a.mp4: frame 3: expected a list of boxes, got 4"),
+        ({"a.mp4": {"-1": []}}, "a.mp4: expected a list of boxes, got {'-1'"),
+        ([{"file_name": "a", "frame": -1, "bbox": [1, 2, 3, 4]}], "detection 0: frame: expected the number of a frame"),
+        (
+            [{"file_name": "a", "frame": 1, "bbox": [1, 2, 3, 4]}, {"file_name": "a", "bbox": [1, 2, 3, 4]}],
+            "a: expected a frame in each of its detections, or in none",
+        ),
         ([[1, 2, 3, 4]], "expected a list of objects"),
         ([{"image_id": 1, "bbox": [1, 2, 3, 4]}], "detection 0: file_name: expected the name of an image, got None"),
         ([{"file_name": "a.jpg"}], "detection 0: expected a box of four finite numbers, got None"),

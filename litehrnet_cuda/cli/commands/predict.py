@@ -1,32 +1,55 @@
-"""`litehrnet predict`: poses of people in images."""
+"""`litehrnet predict`: what a network finds in images, videos and in front of cameras."""
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from litehrnet_cuda.cli.arguments import add_estimator_arguments, create_estimator
+from litehrnet_cuda.cli.arguments import add_estimator_arguments, at_least_one, whole_number
+
+if TYPE_CHECKING:
+    from litehrnet_cuda.cli.prediction import Predictor
 
 EPILOG = """\
 writes
-  OUT/NAME_poses.jpg   each image with the poses drawn: the person's left blue, right orange
-  OUT/poses.json       {"IMAGE": {"keypoint_set", "people": [{"score", "box", ...}, ...]}, ...}
-
-boxes (one of)
-  {"street.jpg": [[left, top, right, bottom], ...], ...}
+  OUT/NAME_poses.jpg, OUT/poses.json     of images: drawn on each; people by image
+  OUT/NAME_poses.mp4, NAME_poses.jsonl   of videos: drawn (MPEG-4); a line of JSON a frame
+  of segmentation "classes" for "poses", and OUT/NAME_classes.png of images: the indices
+FILE of boxes (for videos also by frame: see docs/video.md)
+  {"street.jpg": [[left, top, right, bottom], ...], ...}, or a COCO annotation file, or
   [{"file_name": "street.jpg", "bbox": [left, top, width, height], "score": 0.9}, ...]
-  a COCO annotation file
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.usage = "litehrnet predict SOURCE [SOURCE ...] --checkpoint FILE --out DIR [options]"
     parser.epilog = EPILOG
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files, or folders of them")
+    parser.add_argument("sources", nargs="*", metavar="SOURCE", help="images, videos, folders, webcam:0, rtsp://...")
+    parser.add_argument("--webcam", type=whole_number, metavar="N", help="a camera: the same as webcam:N")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the results")
-    parser.add_argument("--boxes", metavar="FILE", help="boxes of the people (default: one person, the whole image)")
+    parser.add_argument("--boxes", metavar="FILE", help="boxes of people (default: one person, the whole image)")
+    parser.add_argument(
+        "--detector", metavar="D", help="finds people: model.onnx, my_file.py:function, module:function"
+    )
+    parser.add_argument("--track", action="store_true", help="follow people through a video by their poses")
+    parser.add_argument(
+        "--detect-every",
+        type=whole_number,
+        default=10,
+        metavar="N",
+        help="frames, with --track (default: 10; 0: if lost)",
+    )
+    parser.add_argument("--smooth", action="store_true", help="steady the joints in videos (one-euro filter)")
+    parser.add_argument("--frames", type=at_least_one, metavar="N", help="stop a video after N frames")
     parser.add_argument(
         "--min-score", type=float, default=0.2, metavar="S", help="joints below it are not drawn (default: %(default)s)"
     )
@@ -34,64 +57,117 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from tqdm import tqdm
-
-    from litehrnet_cuda.data.boxes import ImageBoxes, read_boxes
-    from litehrnet_cuda.data.images import encode_image, find_images, read_image
+    from litehrnet_cuda.cli.prediction import create_predictor
+    from litehrnet_cuda.cli.sources import find_sources
     from litehrnet_cuda.errors import InputError
-    from litehrnet_cuda.files import output_folder, written_whole
+    from litehrnet_cuda.files import output_folder
 
-    images = find_images(args.images)
-    given: dict[Path, ImageBoxes] = {}
-    if args.boxes:
-        table = read_boxes(args.boxes)
-        given = {path: boxes for path in images if (boxes := table.of(path)) is not None}
-        if not given:
-            raise InputError(
-                f"{args.boxes}: expected boxes for the images, but it names none of them, such as {images[0].name}"
-            )
-    estimator = create_estimator(args)
+    given = [*args.sources, *([] if args.webcam is None else [f"webcam:{args.webcam}"])]
+    if not given:
+        raise InputError("expected images, videos, folders or a camera to look at, got none")
+    sources = find_sources(given)
+    files = [*sources.images, *map(Path, sources.videos)]
+    predictor = create_predictor(args, files)
     out = output_folder(args.out)
-    pictures = _picture_names(images, out)
-    found: dict[str, object] = {}
-    failures: list[str] = []
-    people = 0
-    for path in tqdm(images, desc="predict", unit="image", leave=False, disable=True if len(images) == 1 else None):
-        try:
-            image = read_image(path)
-            if args.boxes:
-                boxes = given.get(path, ImageBoxes())
-                poses = estimator(image, boxes.boxes, boxes.scores)
-            else:
-                poses = estimator(image)
-            picture = encode_image(poses.draw(image, min_score=args.min_score), ".jpg")
-        except InputError as error:
-            failures.append(str(error) if str(path) in str(error) else f"{path}: {error}")
-            continue
-        with written_whole(out / pictures[path]) as draft:
-            draft.write_bytes(picture)
-        found[str(path)] = json.loads(poses.to_json())
-        people += len(poses)
-    if found:
-        with written_whole(out / "poses.json") as draft:
-            draft.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        print(f"images: {len(found)}, people: {people}; pictures and poses.json are in {out}")
-        if given and (without := sum(path not in given for path in images)):
-            print(f"{without} of the images are not named in {args.boxes}: nobody was looked for there")
+    with _ended_like_interrupted():
+        failures = _predict_images(predictor, sources.images, out) if sources.images else []
+        failures += _predict_videos(predictor, sources.videos, out, args.frames) if sources.videos else []
+    for remark in predictor.remarks():
+        print(remark)
     for failure in failures:
         print(f"litehrnet predict: {failure}", file=sys.stderr)
     return 2 if failures else 0
 
 
-def _picture_names(images: list[Path], out: Path) -> dict[Path, str]:
-    """A name for every picture, numbered where images of different folders share theirs; never that of an image."""
-    names: dict[Path, str] = {}
-    taken = {path.name for path in images if path.resolve().parent == out.resolve()}
-    for path in images:
-        name, number = f"{path.stem}_poses.jpg", 1
-        while name in taken:
-            number += 1
-            name = f"{path.stem}_{number}_poses.jpg"
-        taken.add(name)
-        names[path] = name
-    return names
+def _predict_images(predictor: Predictor, images: list[Path], out: Path) -> list[str]:
+    """Leaves a picture of each image and a file on all; returns what failed, a sentence each."""
+    from tqdm import tqdm
+
+    from litehrnet_cuda.cli.sources import result_names
+    from litehrnet_cuda.data.images import encode_image, read_image
+    from litehrnet_cuda.errors import InputError
+    from litehrnet_cuda.files import written_whole
+
+    pictures = result_names(images, out, f"_{predictor.label}.jpg")
+    found: dict[str, Any] = {}
+    failures: list[str] = []
+    total = 0
+    try:
+        for path in tqdm(images, desc="predict", unit="image", leave=False, disable=len(images) == 1 or None):
+            try:
+                image = read_image(path)
+                finding = predictor.image(path, image)
+                picture = encode_image(finding.draw(image), ".jpg")
+            except InputError as error:
+                failures.append(str(error) if str(path) in str(error) else f"{path}: {error}")
+                continue
+            with written_whole(out / pictures[path]) as draft:
+                draft.write_bytes(picture)
+            predictor.keep(finding, out / pictures[path])
+            found[str(path)] = finding.record()
+            total += len(finding)
+    finally:  # an interrupted run leaves what it has
+        if found:
+            with written_whole(out / f"{predictor.label}.json") as draft:
+                draft.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    if found:
+        counted = f", {predictor.counted}: {total}" if predictor.counted else ""
+        print(f"images: {len(found)}{counted}; pictures and {predictor.label}.json are in {out}")
+    return failures
+
+
+def _predict_videos(predictor: Predictor, videos: list[str], out: Path, limit: int | None) -> list[str]:
+    """Leaves a video and lines of JSON of each video; returns what failed, a sentence each."""
+    from tqdm import tqdm
+
+    from litehrnet_cuda.cli.sources import result_names
+    from litehrnet_cuda.errors import InputError
+    from litehrnet_cuda.video import Progress, VideoFrames, annotate_video, describe_damage
+
+    names = result_names(videos, out, f"_{predictor.label}.mp4")
+    failures: list[str] = []
+    for source in videos:
+        video, progress, live, damage = out / names[source], Progress(), False, None
+        try:
+            with VideoFrames(source) as frames:
+                live = frames.live
+                total = min(filter(None, (frames.count, limit)), default=None)
+                annotate_video(
+                    frames,
+                    predictor.video(source),
+                    video=video,
+                    lines=video.with_suffix(".jsonl"),
+                    limit=limit,
+                    watch=functools.partial(
+                        tqdm, desc=Path(source).name, unit=" frames", total=total, leave=False, disable=None
+                    ),
+                    progress=progress,
+                )
+                damage = describe_damage(frames)
+        except InputError as error:
+            failures.append(str(error) if source in str(error) else f"{source}: {error}")
+            if not progress.frames:
+                continue
+        except KeyboardInterrupt:
+            if not live:  # for a camera it is the way to end
+                kept = f"; {video} and .jsonl have the first {progress.frames} frames" if progress.frames else ""
+                raise KeyboardInterrupt(f"interrupted{kept}") from None
+        counted = f", {progress.found / max(progress.frames, 1):.1f} {predictor.counted} in each"
+        speed = f"{progress.frames} frames, {progress.rate:.1f} per second{counted if predictor.counted else ''}"
+        print(f"{source}: {speed}; {video} and .jsonl")
+        if damage:
+            print(f"litehrnet predict: {damage}", file=sys.stderr)
+    return failures
+
+
+@contextmanager
+def _ended_like_interrupted() -> Iterator[None]:
+    """SIGTERM, which service managers send, ends the run in order, as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():  # where Python delivers none
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
