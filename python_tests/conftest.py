@@ -114,6 +114,31 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def small_variant(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The registry knows the small network of ``export_cases``."""
+    from export_cases import SMALL
+
+    from litehrnet_cuda.models.litehrnet import VARIANTS
+
+    monkeypatch.setitem(VARIANTS, SMALL.name, SMALL)
+
+
+@pytest.fixture(scope="session")
+def onnx_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small network as an ONNX file for any number of images; the test skips without what exports them."""
+    for package in ("onnxruntime", "onnxscript"):
+        pytest.importorskip(package)
+    from export_cases import METADATA, SIZE, small_network
+
+    from litehrnet_cuda.export.onnx_file import export_onnx
+    from litehrnet_cuda.export.shape import InputShape
+
+    file = tmp_path_factory.mktemp("onnx") / "small.onnx"
+    export_onnx(small_network(), file, METADATA, InputShape(SIZE))
+    return file
+
+
+@pytest.fixture
 def plain(monkeypatch: pytest.MonkeyPatch) -> Executor:
     """A backend that runs plans on the CPU, by the plain executor."""
     import plain_executor

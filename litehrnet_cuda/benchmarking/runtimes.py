@@ -6,20 +6,20 @@ images. They compute in the images' type, with the number of threads that all ha
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib
 import importlib.util
-import io
-import logging
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-INPUT, OUTPUT = "images", "heatmaps"
+from litehrnet_cuda.export import onnx_file as export
+from litehrnet_cuda.export.shape import InputShape
+from litehrnet_cuda.predictors.onnx_network import INPUT
+
+OUTPUT = "heatmaps"
 
 
 class Unavailable(Exception):
@@ -51,20 +51,8 @@ def onnx_model(network: nn.Module, height: int, width: int, dtype: torch.dtype, 
         Unavailable: without onnxscript, which torch's exporter needs.
     """
     module("onnxscript")
-    # Two, because an export with one image is for one alone.
-    images = torch.zeros(2, 3, height, width, dtype=dtype, device=device)
-    with _silence(), torch.no_grad():
-        program = torch.onnx.export(
-            network,
-            (images,),
-            dynamo=True,
-            verbose=False,
-            input_names=[INPUT],
-            output_names=[OUTPUT],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-        )
-    assert program is not None
-    content: bytes = program.model_proto.SerializeToString()
+    model = export.onnx_model(network, InputShape((width, height)), [OUTPUT], dtype=dtype, device=device)
+    content: bytes = model.SerializeToString()
     return content
 
 
@@ -157,16 +145,3 @@ def _onnx_model_of(network: nn.Module, images: Tensor) -> bytes:
 def _output_shape(network: nn.Module, images: Tensor) -> list[int]:
     with torch.no_grad():
         return list(network(images).shape)
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """Without the exporter's progress and its warnings about versions of operations."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)

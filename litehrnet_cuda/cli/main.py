@@ -22,6 +22,7 @@ COMMANDS = {
     "train": "train a model",
     "check-data": "find mistakes in a data set, and draw people from it",
     "evaluate": "measure a model's accuracy on a data set",
+    "export": "write a network for other programs: ONNX, torch.export",
     "summary": "count parameters, operations and memory of the networks",
     "benchmark": "time networks, or predict what GPUs would take",
     "env": "show versions, devices and backends, and why one is off",

@@ -222,7 +222,7 @@ def _dark_offset(maps: Tensor, x: Tensor, y: Tensor, kernel_size: int) -> tuple[
 
 def _udp_offset(maps: Tensor, x: Tensor, y: Tensor, kernel_size: int) -> tuple[Tensor, Tensor]:
     """Along x and y, ``[M]`` each: the Newton step with three-point derivatives (UDP); border pixels repeat."""
-    at = _relative_to_peak(torch.log(_windows(_blur(maps, kernel_size), x, y, radius=1).clamp(1e-3, 50)))
+    at = _relative_to_peak(torch.log(_windows(_blur(maps, kernel_size), x, y, radius=1).clamp(1e-3, 50.0)))
     right, left, below, above = at(1, 0), at(-1, 0), at(0, 1), at(0, -1)
     # The epsilon keeps a flat neighbourhood solvable, and then without a step.
     epsilon = torch.finfo(torch.float32).eps

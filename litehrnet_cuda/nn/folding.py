@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from litehrnet_cuda.nn.changes import ModuleState
+from litehrnet_cuda.nn.layers import ConvModule
 
 Pair = tuple[Tensor, Tensor]  # weight and bias
 
@@ -36,6 +40,35 @@ def fold_batch_norm(module: Any) -> tuple[Tensor, Tensor]:
         weight = weight * scale[:, None, None, None]
         bias = (bias - norm.running_mean.to(dtype)) * scale + norm.bias.detach().to(dtype)
     return weight.to(conv.weight.dtype), bias.to(conv.weight.dtype)
+
+
+def folded_copy(network: nn.Module) -> nn.Module:
+    """A copy in evaluation mode without the batch norms that follow a convolution: that does what both did.
+
+    Those are found in the :class:`~litehrnet_cuda.nn.layers.ConvModule` and in ``nn.Sequential``; others stay.
+    """
+    folded = copy.deepcopy(network).eval().requires_grad_(False)
+    for part in list(folded.modules()):
+        if isinstance(part, nn.Sequential):
+            for (name, conv), (norm_name, norm) in pairwise(list(part.named_children())):
+                if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                    pair = SimpleNamespace(conv=conv, bn=norm, with_norm=True)
+                    setattr(part, name, _with_weights(conv, *fold_batch_norm(pair)))
+                    setattr(part, norm_name, nn.Identity())
+        elif isinstance(part, ConvModule) and part.with_norm:
+            part.conv = _with_weights(part.conv, *fold_batch_norm(part))
+            part.add_module("bn", nn.Identity())
+    return folded
+
+
+def _with_weights(conv: nn.Conv2d, weight: Tensor, bias: Tensor) -> nn.Conv2d:
+    """The same convolution of other weights; a new one, because parts of a network may share the old one."""
+    changed = copy.copy(conv)
+    changed._parameters = {
+        "weight": nn.Parameter(weight, requires_grad=False),
+        "bias": nn.Parameter(bias, requires_grad=False),
+    }
+    return changed
 
 
 class BlockWeights(NamedTuple):

@@ -40,6 +40,7 @@ from litehrnet_cuda.predictors.arguments import (
     choose_device,
 )
 from litehrnet_cuda.predictors.decoding import Decoding
+from litehrnet_cuda.predictors.onnx_network import OnnxNetwork, is_onnx_file
 from litehrnet_cuda.results import KeyPoints
 
 Array = np.ndarray[Any, Any]
@@ -59,14 +60,16 @@ class PoseEstimator:
     Args:
         model: a name of :func:`litehrnet_cuda.list_models`; by default what the checkpoint is of. Or a network of any
             floating-point type, which is then used itself, not a copy, and put into evaluation mode.
-        checkpoint: a file, or the name of a published checkpoint. Needed unless ``model`` is a network.
+        checkpoint: a file, or the name of a published checkpoint. Needed unless ``model`` is a network. An ONNX file of
+            ``litehrnet export`` is run by ONNX Runtime.
         input_size: (width, height) of the network's input; by default what the checkpoint was trained with, else
             192x256.
         keypoint_set: what the joints are; by default what the checkpoint says, else the set that is known with as many
             joints.
         decoder: how key points are read off heat maps, see :func:`litehrnet_cuda.codecs.heatmap.decode_heatmaps`.
         flip_test: average with the prediction for the mirrored image: slower by a factor of two, slightly better.
-        device: where to run; by default where the network is that was passed, else a CUDA device if there is one.
+        device: where to run; by default where the network is that was passed, else a CUDA device if there is one, but
+            the CPU for ONNX files.
         batch_size: the most people that go through the network at once. The result does not depend on it beyond the
             rounding of the network's type (in float32, scores agree to 1e-4).
         optimize: run the network as :func:`litehrnet_cuda.optimize_for_inference` does, where there are kernels for the
@@ -104,13 +107,22 @@ class PoseEstimator:
                 f"keypoint_set: expected a KeypointSet, such as KEYPOINT_SETS['coco'] of litehrnet_cuda.keypoints, got "
                 f"{keypoint_set!r:.80}"
             )
-        if isinstance(model, PoseNetwork) and device is None:
+        if is_onnx_file(checkpoint):
+            if model is not None:
+                raise InputError(f"{checkpoint}: expected no model beside an ONNX file, which is one; leave it out")
+            device = device or "cpu"
+        elif isinstance(model, PoseNetwork) and device is None:
             device = next(model.parameters()).device
         self.device = choose_device(device)
-        metadata = None if checkpoint is None else read_metadata(checkpoint)
+        onnx = OnnxNetwork(checkpoint, self.device) if checkpoint is not None and is_onnx_file(checkpoint) else None
+        metadata = onnx.metadata if onnx else None if checkpoint is None else read_metadata(checkpoint)
         if metadata is not None:
             check_metadata(metadata, "pose")
-        if isinstance(model, PoseNetwork):
+        network: PoseNetwork | OnnxNetwork
+        if onnx is not None:
+            network = onnx
+            onnx.require_size(input_size)
+        elif isinstance(model, PoseNetwork):
             network = model
             if checkpoint is not None:
                 load_checkpoint(network, checkpoint)
@@ -136,11 +148,16 @@ class PoseEstimator:
         self.decoder: Decoder = decoder
         self.flip_test = flip_test
         self.batch_size = batch_size
-        self._model = network.to(self.device).eval()
-        self._network = LiveNetwork(network, unplanned="" if optimize else "its user does not want it")
+        self._model = network
+        self._network: OnnxNetwork | LiveNetwork
+        if isinstance(network, OnnxNetwork):
+            self._network = network
+        else:
+            network.to(self.device).eval()
+            self._network = LiveNetwork(network, unplanned="" if optimize else "its user does not want it")
 
     @property
-    def model(self) -> PoseNetwork:
+    def model(self) -> PoseNetwork | OnnxNetwork:
         """The network."""
         return self._model
 
@@ -237,8 +254,8 @@ class PoseEstimator:
             return [(np.empty((0, count, 2), np.float32), np.empty((0, count), np.float32)) for _ in decoders]
         mirrored = tuple(self.keypoint_set.flip_indices.tolist()) if self.flip_test else None
         decoding = Decoding(tuple(decoders), self.input_size, mirrored)
-        parameter = next(self.model.parameters())
-        batches = [self._network(batch.to(parameter), decoding) for batch in torch.split(crops, self.batch_size)]
+        like = crops if isinstance(self._model, OnnxNetwork) else next(self._model.parameters())
+        batches = [self._network(batch.to(like), decoding) for batch in torch.split(crops, self.batch_size)]
         people = []
         for of_decoder in zip(*batches, strict=True):
             decoded = torch.cat(of_decoder).cpu().numpy()  # of a batch, key points alone come back from the device

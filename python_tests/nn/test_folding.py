@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from litehrnet_cuda.nn.folding import BlockWeights, FoldedCache, fold_batch_norm
+from litehrnet_cuda.benchmarking.contenders import with_statistics
+from litehrnet_cuda.models.registry import create_model, list_models
+from litehrnet_cuda.nn.folding import BlockWeights, FoldedCache, fold_batch_norm, folded_copy
 from litehrnet_cuda.nn.layers import ConvModule
 
 
@@ -93,3 +95,30 @@ def test_nothing_is_kept_of_inference_tensors() -> None:
         cache = FoldedCache()
         assert {t.item() for t in cache.get(module, lambda: _weights(1)).flat()} == {1}
         assert {t.item() for t in cache.get(module, lambda: _weights(2)).flat()} == {2}
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_a_folded_copy_computes_the_same_without_batch_norms(name: str) -> None:
+    torch.manual_seed(0)
+    network = with_statistics(create_model(name, dtype=torch.float64), torch.randn(2, 3, 64, 64, dtype=torch.float64))
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    folded = folded_copy(network.train())
+    assert not any(isinstance(part, nn.BatchNorm2d) for part in folded.modules())
+    assert not folded.training
+    assert network.training
+    assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
+    images = torch.randn(2, 3, 64, 96, dtype=torch.float64)
+    with torch.no_grad():
+        expected = network.eval()(images)
+        # Some hundred layers, each of which rounds otherwise in the last of 16 digits.
+        torch.testing.assert_close(folded(images), expected, rtol=0, atol=1e-11 * float(expected.abs().max()))
+
+
+def test_convolutions_that_are_shared_are_folded_with_their_own_norms() -> None:
+    torch.manual_seed(0)
+    conv, first, second = nn.Conv2d(3, 3, 1, bias=False), nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+    nn.init.uniform_(second.weight, 2, 3)
+    network = nn.Sequential(nn.Sequential(conv, first), nn.Sequential(conv, second), nn.BatchNorm2d(3)).double().eval()
+    folded, x = folded_copy(network), torch.randn(2, 3, 4, 4, dtype=torch.float64)
+    assert sum(isinstance(part, nn.BatchNorm2d) for part in folded.modules()) == 1  # the one without a convolution
+    torch.testing.assert_close(folded(x), network(x), rtol=1e-12, atol=1e-12)

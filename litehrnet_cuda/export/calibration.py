@@ -1,0 +1,77 @@
+"""Images that the ranges of 8-bit numbers are measured with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from litehrnet_cuda.data.datasets import Split, image_folder, is_mpii_file, locate_splits
+from litehrnet_cuda.data.images import find_images, read_image
+from litehrnet_cuda.data.pose_dataset import PersonCrops
+from litehrnet_cuda.data.transforms import boxes_to_centers_scales, crop, normalize, warp_matrix
+from litehrnet_cuda.errors import InputError
+from litehrnet_cuda.models.checkpoints import CheckpointMetadata
+
+MAX_IMAGES = 200  # ranges hardly grow beyond
+
+
+def calibration_images(
+    source: str | Path, metadata: CheckpointMetadata, size: tuple[int, int], count: int = MAX_IMAGES
+) -> Iterator[Tensor]:
+    """What the network sees in use, normalised, one at a time.
+
+    Args:
+        source: for poses an annotation file or a data set (a folder or a TOML file), whose people are cut out, from
+            those to train with if there are any; or, for every task, a folder of images that are taken as a whole.
+        metadata: of the network.
+        size: (width, height) of its input.
+        count: the most images; they are taken from all over the source.
+
+    Returns:
+        ``[1, 3, H, W]`` float32 each.
+
+    Raises:
+        InputError: if there are none.
+    """
+    path = Path(source)
+    split = _people(path, metadata) if metadata.task == "pose" else None
+    if split is None:
+        files = find_images([path])
+        return (_whole(file, metadata.task, size) for file in _spread(files, count))
+    annotations = split.read()
+    if not annotations.people:
+        raise InputError(f"{split.annotation_file}: expected people to calibrate with, found none")
+    crops = PersonCrops(annotations, _spread(annotations.people, count), size)
+    return (crops[index]["image"][None] for index in range(len(crops)))
+
+
+def _people(path: Path, metadata: CheckpointMetadata) -> Split | None:
+    """The annotated people at a path; None for a folder that has nothing but images."""
+    if path.suffix.lower() == ".json":
+        return Split(path, image_folder(path), None if is_mpii_file(path) else metadata.keypoint_set)
+    if path.is_dir() and not (path / "annotations").is_dir():
+        return None
+    splits = locate_splits(path)
+    return splits.get("train") or next(iter(splits.values()))
+
+
+def _spread(items: list, count: int) -> list:  # type: ignore[type-arg]
+    """So many of them, at equal distances."""
+    chosen = np.unique(np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int))
+    return [items[index] for index in chosen]
+
+
+def _whole(file: Path, task: str, size: tuple[int, int]) -> Tensor:
+    image = read_image(file)
+    if task == "pose":  # as PoseEstimator cuts out an image without boxes
+        corners = np.array([[0, 0, image.shape[1], image.shape[0]]], np.float32)
+        centers, scales = boxes_to_centers_scales(corners, size)
+        pixels = crop(image, warp_matrix(centers[0], scales[0], size), size)
+    else:
+        pixels = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR))
+    return torch.from_numpy(normalize(pixels))[None]
