@@ -32,8 +32,9 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--dtype", choices=DTYPE_NAMES, default=DTYPE_NAMES, help=" ".join(DTYPE_NAMES), **choice)
     modes = ("forward", "backward", "full")
     result.add_argument("--mode", choices=modes, default=modes, help="forward backward full (both)", **choice)
-    providers = ("ours", "reference", "compiled")
-    result.add_argument("--provider", choices=providers, default=providers, help=" ".join(providers), **choice)
+    providers = ("ours", "triton", "reference", "compiled")
+    told = f"{' '.join(providers)}; by default those that can run"
+    result.add_argument("--provider", choices=providers, help=told, **choice)
     result.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="folder of results")
     what = result.add_mutually_exclusive_group()
     what.add_argument("--emulated", action="store_true", help="count memory traffic with the emulator, no GPU needed")
@@ -75,7 +76,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from benchmarks import cases, runner
     from benchmarks.ops import benchmarks
+    from litehrnet_cuda import backends
 
+    triton = backends.can_run_triton()
+    if options.provider is None:
+        options.provider = [name for name in runner.PROVIDERS if options.list or name != "triton" or triton.ok]
+    elif "triton" in options.provider and not (options.list or triton.ok):
+        print(f"benchmarks: Triton's kernels cannot run here: {triton.reason}", file=sys.stderr)
+        return 2
     every = benchmarks()
     chosen = [every[name] for name in options.op]
     batches = options.batch or (EMULATED_BATCHES if options.emulated else list(cases.BATCHES))
@@ -86,7 +94,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return go_through(chosen, selected, options)
 
     from litehrnet_cuda import __file__ as package
-    from litehrnet_cuda import backends
 
     availability = backends.can_run_cuda()
     if "ours" in options.provider and not availability.ok:

@@ -125,6 +125,7 @@ class Benchmark:
             before it left in memory; None where there is one launch, which has to move what the op has to move.
         unread, backward_unread: bytes of the arguments that nobody needs to read.
         in_place: those of the arguments that the op writes to.
+        in_triton: litehrnet_cuda.triton has the op too.
     """
 
     name: str
@@ -140,6 +141,7 @@ class Benchmark:
     unread: Callable[[Case], int] = lambda case: 0
     backward_unread: Callable[[Case], int] = lambda case: 0
     in_place: Callable[[list[Any]], Any] = lambda arguments: []
+    in_triton: bool = False
 
     def inputs(self, case: Case, device: str | torch.device = "cpu") -> list[Any]:
         """The same arguments every time."""

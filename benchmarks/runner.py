@@ -27,7 +27,7 @@ from torch import Tensor
 from benchmarks.cases import Benchmark, Case, bytes_of, tensors
 from benchmarks.gpus import commit, driver_version, peak_gigabytes_per_second
 
-PROVIDERS = ("ours", "reference", "compiled")
+PROVIDERS = ("ours", "triton", "reference", "compiled")
 
 Call = Callable[[], Any]
 Row = dict[str, object]
@@ -124,6 +124,11 @@ def function_of(benchmark: Benchmark, provider: str) -> Callable[..., Any]:
     """What a provider calls."""
     if provider == "ours":
         return benchmark.ours
+    if provider == "triton":
+        import litehrnet_cuda.triton
+
+        function: Callable[..., Any] = getattr(litehrnet_cuda.triton, benchmark.name)
+        return function
     if provider == "compiled":
         import torch._functorch.config as settings
 
@@ -273,4 +278,5 @@ def combinations(
         for mode in modes:
             if mode in benchmark.modes and case.dtype in benchmark.dtypes:
                 for provider in providers:
-                    yield case, mode, provider
+                    if provider != "triton" or benchmark.in_triton:
+                        yield case, mode, provider

@@ -1,11 +1,13 @@
 """Which backends can run here, for those that cannot, why, and which one a tensor is given to.
 
 ``reference`` is plain PyTorch. ``cuda`` are the fused kernels on a GPU. ``cpu`` is vectorised C++ that runs the plans
-of :func:`litehrnet_cuda.optimize_for_inference`. ``emulated`` are the CUDA kernels run on the CPU by the project's
-emulator: test equipment, never chosen by itself.
+of :func:`litehrnet_cuda.optimize_for_inference`. ``triton`` are kernels that Triton compiles when they are first
+called, for blocks in inference on GPUs that the native library has no kernels for. ``emulated`` are the CUDA kernels
+run on the CPU by the project's emulator: test equipment, never chosen by itself.
 
-``auto`` takes ``cuda`` for CUDA tensors and ``cpu`` for those on the CPU where it can, else ``reference``. The
-environment variable ``LITEHRNET_CUDA_BACKEND`` or :func:`use_backend` ask for one by name, and get it or an error.
+``auto`` takes ``cuda`` for CUDA tensors where it can, else ``triton``, and ``cpu`` for those on the CPU; ``reference``
+is what is left. The environment variable ``LITEHRNET_CUDA_BACKEND`` or :func:`use_backend` ask for one by name, and get
+it or an error.
 ``LITEHRNET_CUDA_CPU_CAPABILITY`` asks for no more than ``baseline``, ``avx2`` or ``avx512`` of what the processor has.
 """
 
@@ -13,15 +15,21 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
+import sys
+import sysconfig
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 from typing import NamedTuple
 
 from litehrnet_cuda import _extension
 from litehrnet_cuda.errors import InputError
 
 VARIABLE = "LITEHRNET_CUDA_BACKEND"
+INTERPRETER_VARIABLE = "TRITON_INTERPRET"  # Triton's own: runs kernels on the CPU, one program after the other
+TRITON_CAPABILITY = (8, 0)  # the least that it supports
 CPU_CAPABILITY_VARIABLE = "LITEHRNET_CUDA_CPU_CAPABILITY"
 CPU_CAPABILITIES = ("baseline", "avx2", "avx512")
 
@@ -87,6 +95,53 @@ def covers(architectures: Sequence[str], capability: tuple[int, int]) -> bool:
     return False
 
 
+@functools.cache
+def can_run_triton() -> Availability:
+    """Triton's kernels need Triton, a GPU that it compiles for, and what it builds their launchers with."""
+    missing = "" if is_interpreted() else _missing_gpu_of_triton() or _missing_compiler_of_triton()
+    if missing:
+        return Availability(False, missing)
+    try:
+        import triton
+    except (ImportError, OSError) as error:
+        return Availability(False, f"triton cannot be imported, and `pip install triton` installs it: {error}")
+    how = "interprets kernels on the CPU, for tests" if is_interpreted() else "compiles kernels for blocks in inference"
+    return Availability(True, f"Triton {triton.__version__} {how}")
+
+
+def is_interpreted() -> bool:
+    """Whether Triton has been told to interpret kernels on the CPU, which tests do."""
+    return os.environ.get(INTERPRETER_VARIABLE) == "1"
+
+
+def _missing_gpu_of_triton() -> str:
+    reference = can_run_reference()
+    if not reference.ok:
+        return reference.reason
+    import torch
+
+    if torch.version.cuda is None:
+        return f"torch {torch.__version__} is built without CUDA"
+    if not torch.cuda.is_available():
+        return "torch finds no CUDA device"
+    capability = torch.cuda.get_device_capability()
+    if capability >= TRITON_CAPABILITY:
+        return ""
+    least, number = (".".join(map(str, version)) for version in (TRITON_CAPABILITY, capability))
+    return f"Triton compiles for {least} and later, and {torch.cuda.get_device_name()} is {number}"
+
+
+def _missing_compiler_of_triton() -> str:
+    if sys.platform == "win32":  # where Triton brings its own
+        return ""
+    if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
+        return "Triton builds what launches kernels with gcc or clang, and there is neither"
+    include = sysconfig.get_paths()["include"]
+    if not Path(include, "Python.h").is_file():
+        return f"Triton builds what launches kernels with Python's headers, and {include} (python3-dev) has none"
+    return ""
+
+
 def can_run_cpu() -> Availability:
     """The CPU's kernels need a library alone."""
     if emulator_is_in_place:
@@ -116,6 +171,7 @@ def can_run_emulated() -> Availability:
 
 _PREDICATES: dict[str, Callable[[], Availability]] = {
     "cuda": can_run_cuda,
+    "triton": can_run_triton,
     "cpu": can_run_cpu,
     "reference": can_run_reference,
     "emulated": can_run_emulated,
@@ -154,9 +210,10 @@ def select_backend(device_type: str) -> str:
         _check(name, VARIABLE)
     if name == "auto":
         if device_type == "cuda":
-            return "cuda" if can_run_cuda().ok else "reference"
+            return next((own for own in ("cuda", "triton") if _PREDICATES[own]().ok), "reference")
         return "cpu" if device_type == "cpu" and can_run_cpu().ok else "reference"
-    expected = {"cuda": "cuda", "cpu": "cpu", "emulated": "cpu"}.get(name, device_type)
+    triton = "cpu" if is_interpreted() else "cuda"
+    expected = {"cuda": "cuda", "triton": triton, "cpu": "cpu", "emulated": "cpu"}.get(name, device_type)
     if device_type != expected:
         raise InputError(f"backend {name!r}: expected tensors on {expected}, got one on {device_type}")
     return name

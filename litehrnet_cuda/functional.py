@@ -2,7 +2,8 @@
 
 Each runs on the devices that ``litehrnet env`` lists, has a gradient (not a second one), shapes for ``torch.compile``,
 and follows autocast. There is no fallback behind them: ``use_backend`` and ``LITEHRNET_CUDA_BACKEND`` choose for the
-modules of :mod:`litehrnet_cuda.nn`. :mod:`litehrnet_cuda.reference` has the same functions in plain PyTorch.
+modules of :mod:`litehrnet_cuda.nn`. :mod:`litehrnet_cuda.reference` has the same functions in plain PyTorch, and
+:mod:`litehrnet_cuda.triton` two of them, for inference, as Triton kernels.
 
 The ops whose names end in ``batch_norm`` are for training: they take batch norms apart from the convolutions and return
 the batch's statistics, by which :func:`update_running_statistics` moves the running ones. The others take batch norms

@@ -238,6 +238,8 @@ class OptimizedNetwork:
         backend = select_backend(images.device.type)
         if backend == "reference":
             return _Program(refusal=f"plain PyTorch is what runs on {images.device.type} here")
+        if backend == "triton":
+            return _Program(refusal="Triton has kernels for blocks, not for whole networks")
         if images.dim() != 4 or min(images.shape[2:]) < MIN_SIZE:
             return _Program(refusal=f"expected images [N, C, H, W] from {MIN_SIZE}x{MIN_SIZE} up")
         if self._unusual_part or _has_any_global_hook():  # type: ignore[no-untyped-call]

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from litehrnet_cuda import _extension
-from litehrnet_cuda.backends import backends, can_run_cuda, covers
+from litehrnet_cuda import backends as module
+from litehrnet_cuda.backends import backends, can_run_cuda, can_run_triton, covers, select_backend, use_backend
+from litehrnet_cuda.errors import InputError
 
 
 def test_reference_runs_wherever_torch_does() -> None:
     available = backends()
-    assert list(available) == ["cuda", "cpu", "reference", "emulated"]
+    assert list(available) == ["cuda", "triton", "cpu", "reference", "emulated"]
     assert available["reference"].ok
     assert torch.__version__ in available["reference"].reason
 
@@ -52,9 +56,12 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Some GPU")
+    monkeypatch.delenv(module.INTERPRETER_VARIABLE, raising=False)
     can_run_cuda.cache_clear()
+    can_run_triton.cache_clear()
     yield monkeypatch
     can_run_cuda.cache_clear()
+    can_run_triton.cache_clear()
 
 
 def test_cuda_needs_kernels_for_the_gpu(gpu: pytest.MonkeyPatch) -> None:
@@ -70,3 +77,62 @@ def test_cuda_needs_kernels_for_the_gpu(gpu: pytest.MonkeyPatch) -> None:
 def test_cuda_needs_a_library_with_kernels(gpu: pytest.MonkeyPatch) -> None:
     gpu.setattr(_extension, "build_info", lambda: {"cuda_architectures": []})
     assert can_run_cuda() == (False, "the native library was built without CUDA")
+
+
+@pytest.fixture
+def triton(gpu: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A Triton that can be imported, and what it needs."""
+    fake = SimpleNamespace(__version__="9.9")
+    gpu.setitem(sys.modules, "triton", fake)
+    gpu.setattr(module, "_missing_compiler_of_triton", lambda: "")
+    gpu.setattr(_extension, "build_info", lambda: {"cuda_architectures": []})
+    return fake
+
+
+@pytest.mark.usefixtures("triton")
+def test_triton_takes_gpus_that_the_library_has_no_kernels_for(gpu: pytest.MonkeyPatch) -> None:
+    assert can_run_triton() == (True, "Triton 9.9 compiles kernels for blocks in inference")
+    assert select_backend("cuda") == "triton"
+    gpu.setattr(_extension, "build_info", lambda: {"cuda_architectures": ["9.0"]})
+    can_run_cuda.cache_clear()
+    assert select_backend("cuda") == "cuda"
+    with use_backend("triton"):
+        assert select_backend("cuda") == "triton"
+        with pytest.raises(InputError, match="backend 'triton': expected tensors on cuda, got one on cpu"):
+            select_backend("cpu")
+
+
+@pytest.mark.usefixtures("triton")
+def test_triton_needs_a_gpu_that_it_compiles_for(gpu: pytest.MonkeyPatch) -> None:
+    gpu.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
+    assert can_run_triton() == (False, "Triton compiles for 8.0 and later, and Some GPU is 7.5")
+    assert select_backend("cuda") == "reference"
+
+
+@pytest.mark.usefixtures("triton")
+def test_triton_is_asked_for_last(gpu: pytest.MonkeyPatch) -> None:
+    """It is not imported where nothing else would let it run."""
+    gpu.setattr(torch.cuda, "is_available", lambda: False)
+    gpu.setitem(sys.modules, "triton", None)
+    assert can_run_triton() == (False, "torch finds no CUDA device")
+
+
+def test_triton_that_is_missing_says_how_to_install_it(gpu: pytest.MonkeyPatch) -> None:
+    gpu.setattr(module, "_missing_compiler_of_triton", lambda: "")
+    gpu.setitem(sys.modules, "triton", None)
+    assert not can_run_triton().ok
+    assert "`pip install triton` installs it: " in can_run_triton().reason
+    with pytest.raises(InputError, match="use_backend: backend 'triton' cannot run here: triton cannot be imported"):
+        with use_backend("triton"):
+            pass
+
+
+def test_triton_needs_a_compiler_and_headers(gpu: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    gpu.setattr(sys, "platform", "linux")
+    gpu.delenv("CC", raising=False)
+    gpu.setattr(module.shutil, "which", lambda _name: None)
+    assert can_run_triton() == (False, "Triton builds what launches kernels with gcc or clang, and there is neither")
+    can_run_triton.cache_clear()
+    gpu.setenv("CC", "cc")
+    gpu.setattr(module.sysconfig, "get_paths", lambda: {"include": str(tmp_path)})
+    assert can_run_triton().reason.endswith(f"with Python's headers, and {tmp_path} (python3-dev) has none")

@@ -112,6 +112,23 @@ def test_combinations_are_those_that_an_op_has() -> None:
     assert found == [(SMALL, "forward", "ours"), (SMALL, "forward", "reference")]
 
 
+def test_triton_has_rows_where_it_has_the_op() -> None:
+    found = {
+        name
+        for name, benchmark in BENCHMARKS.items()
+        for _, _, provider in runner.combinations(benchmark, [SMALL], ["forward"], runner.PROVIDERS)
+        if provider == "triton"
+    }
+    assert found == {"conditional_channel_weighting", "cross_resolution_weighting"}
+
+
+def test_triton_is_left_out_where_it_cannot_run_unless_it_is_asked_for() -> None:
+    options = ("--dry-run", "--op", "cross_resolution_weighting", "--stage", "stage2", "--batch", "1")
+    asked_for = program(*options, "--provider", "triton")
+    assert (asked_for.returncode, asked_for.stdout) == (2, "")
+    assert asked_for.stderr.startswith("benchmarks: Triton's kernels cannot run here: torch ")
+
+
 def test_run_writes_rows_and_goes_on_after_a_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -290,7 +307,7 @@ def test_list_and_dry_run() -> None:
     options = ("--op", "depthwise_conv", "--stage", "stage2", "--batch", "1", "--dtype", "float32")
     listed = program("--list", *options).stdout.splitlines()
     assert [line.split() for line in listed] == [
-        ["depthwise_conv", "stage2_b1_float32", "forward", provider] for provider in runner.PROVIDERS
+        ["depthwise_conv", "stage2_b1_float32", "forward", provider] for provider in ("ours", "reference", "compiled")
     ]
     dry = program("--dry-run", *options, "--provider", "reference")
     assert dry.returncode == 0, dry.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -73,6 +74,20 @@ def test_every_step_of_a_plan_has_its_kernel(file: str) -> None:
     names = {path.name.removeprefix(before).removesuffix(after) for path in ROOT.glob(file.format("*"))}
     assert steps <= names
     assert names - steps <= NO_STEPS
+
+
+def arguments_of(path: Path, function: str) -> str:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    (found,) = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == function)
+    return ast.unparse(found.args)
+
+
+def test_triton_has_operators_under_their_names_with_their_arguments() -> None:
+    names = {path.stem for path in (ROOT / "litehrnet_cuda" / "triton").glob("*.py")} - {"__init__", "checks", "tiles"}
+    assert names
+    for name in names:
+        triton, op = (arguments_of(ROOT / "litehrnet_cuda" / part / f"{name}.py", name) for part in ("triton", "ops"))
+        assert triton == op
 
 
 def test_functional_has_every_operator() -> None:

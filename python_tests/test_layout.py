@@ -30,9 +30,13 @@ def has_public_code(path: Path) -> bool:
     return any(isinstance(node, kinds) and not node.name.startswith("_") for node in tree.body)
 
 
+# The commands' tests lie beside those of the command line's frame. A folder `triton` would be importable as such.
+FOLDERS = {Path("cli/commands"): Path("cli"), Path("triton"): Path("triton_ops")}
+
+
 def mirror_of(module: Path) -> Path:
-    """a/b.py has a/test_b.py; the commands' tests lie beside those of the command line's frame."""
-    folder = Path("cli") if module.parent == Path("cli/commands") else module.parent
+    """a/b.py has a/test_b.py."""
+    folder = FOLDERS.get(module.parent, module.parent)
     return TESTS / folder / f"test_{module.name.lstrip('_')}"
 
 

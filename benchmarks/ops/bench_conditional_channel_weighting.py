@@ -56,4 +56,5 @@ BENCHMARK = Benchmark(
     reference,
     setup,
     forward_launches=launches,
+    in_triton=True,
 )

@@ -13,4 +13,6 @@ def setup(stage: Stage, batch: int) -> list[Any]:
     return [maps_of(stage, batch, stage.halves), *cross_resolution_weights(stage)]
 
 
-BENCHMARK = Benchmark("cross_resolution_weighting", functional.cross_resolution_weighting, reference, setup)
+BENCHMARK = Benchmark(
+    "cross_resolution_weighting", functional.cross_resolution_weighting, reference, setup, in_triton=True
+)

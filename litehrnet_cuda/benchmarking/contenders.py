@@ -15,7 +15,7 @@ from litehrnet_cuda.benchmarking import runtimes
 from litehrnet_cuda.benchmarking.runtimes import Unavailable
 from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.inference import OptimizedNetwork, optimize_for_inference
-from litehrnet_cuda.nn.dispatch import has_fused_backend
+from litehrnet_cuda.nn.dispatch import has_fused_backend, has_inference_backend
 
 Network = Callable[[Tensor], Any]
 
@@ -65,7 +65,7 @@ def _eager(network: nn.Module, images: Tensor, threads: int) -> Prepared:
 def _blocks(network: nn.Module, images: Tensor, threads: int) -> Prepared:
     """The model as it is, module by module, its blocks fused."""
     device_type = images.device.type
-    if not has_fused_backend(device_type):
+    if not (has_fused_backend(device_type) or has_inference_backend(device_type)):
         raise Unavailable(f"there are no fused blocks for {device_type} here")
     return Prepared(network, select_backend(device_type))
 

@@ -12,7 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from litehrnet_cuda.nn.dispatch import MAX_TRAINING_WIDTH, are_recorded, has_kernels_for, training_dtype
+from litehrnet_cuda.nn.dispatch import (
+    MAX_TRAINING_WIDTH,
+    are_recorded,
+    has_fused_backend,
+    has_kernels_for,
+    training_dtype,
+)
 from litehrnet_cuda.nn.folding import BlockWeights, FoldedCache, fold_batch_norm
 from litehrnet_cuda.nn.layers import ConvModule, concat_shuffle, depthwise_conv, run_block
 from litehrnet_cuda.nn.norms import FourLists, NormGroup
@@ -27,8 +33,9 @@ class ConditionalChannelWeighting(nn.Module):
     spatial weighting; the first half is kept; both are concatenated and shuffled.
 
     Where a backend has kernels (:func:`litehrnet_cuda.backends.select_backend`) the block is one fused op, in training
-    as in evaluation. It runs part by part where a part has hooks, so that these see what passes, and, but for spatial
-    weighting, where its batch norms are not plain ones (SyncBatchNorm) or are frozen in part.
+    as in evaluation; Triton's are for evaluation without gradients. It runs part by part where a part has hooks, so
+    that these see what passes, and, but for spatial weighting, where its batch norms are not plain ones (SyncBatchNorm)
+    or are frozen in part.
 
     Args:
         in_channels: channels of each branch, all even.
@@ -86,15 +93,18 @@ class ConditionalChannelWeighting(nn.Module):
         )
 
     def _forward(self, x: list[Tensor]) -> list[Tensor]:
-        if not has_kernels_for(self, x, self.cross_resolution_weighting.conv1.conv.weight):
+        weight = self.cross_resolution_weighting.conv1.conv.weight
+        if not has_kernels_for(self, x, weight, in_inference=True):
             return self._forward_reference(x)
         weighting = self.cross_resolution_weighting
         convs: list[Any] = [weighting.conv1, weighting.conv2, *self.depthwise_convs]
         norms = NormGroup.of(part.bn for part in convs)
+        if not (norms is None or norms.training or are_recorded(x, self)):
+            return self._forward_folded(x)
+        if not has_fused_backend(x[0].device.type):
+            return self._forward_reference(x)
         if norms is None:
             return self._forward_by_parts(x)
-        if not (norms.training or are_recorded(x, self)):
-            return self._forward_folded(x)
         fits = max(s.shape[-1] for s in x) <= MAX_TRAINING_WIDTH
         return self._forward_training(x, norms) if fits else self._forward_by_parts(x)
 
@@ -106,7 +116,10 @@ class ConditionalChannelWeighting(nn.Module):
 
     def _forward_folded(self, x: list[Tensor]) -> list[Tensor]:
         """Batch norms folded into the convolutions: three launches, no gradients."""
-        from litehrnet_cuda.functional import conditional_channel_weighting
+        if has_fused_backend(x[0].device.type):
+            from litehrnet_cuda.functional import conditional_channel_weighting
+        else:
+            from litehrnet_cuda.triton import conditional_channel_weighting
 
         device = x[0].device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x[0].dtype

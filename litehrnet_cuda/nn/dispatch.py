@@ -18,6 +18,7 @@ from torch.nn.modules.module import _has_any_global_hook
 from litehrnet_cuda.backends import select_backend
 
 _FUSED_BACKENDS = ("cuda", "cpu", "emulated")
+_INFERENCE_BACKENDS = ("triton",)  # have blocks without gradients alone
 MAX_BRANCHES = 4
 # What kernels hold in a block's shared memory, in fp64: rows of a map; in training also the rows' gates; hidden
 # values; means of channels.
@@ -27,13 +28,14 @@ MAX_HIDDEN = 500
 MAX_CHANNELS = 4000
 
 
-def has_kernels_for(module: nn.Module, x: Sequence[Tensor], weight: Tensor) -> bool:
+def has_kernels_for(module: nn.Module, x: Sequence[Tensor], weight: Tensor, *, in_inference: bool = False) -> bool:
     """Whether a backend has kernels for these maps, and the module consists of what they replace and of nothing else.
 
     Args:
         module: what would be fused.
         x: its input, branch by branch.
         weight: of its first convolution, whose rows are the hidden values.
+        in_inference: whether kernels without gradients would do.
     """
     if is_transformed() or not 1 <= len(x) <= MAX_BRANCHES or any(s.dim() != 4 or s.numel() == 0 for s in x):
         return False
@@ -43,7 +45,8 @@ def has_kernels_for(module: nn.Module, x: Sequence[Tensor], weight: Tensor) -> b
     device = x[0].device.type
     if too_large or (x[0].dtype != weight.dtype and not torch.is_autocast_enabled(device)):
         return False  # of another dtype plain PyTorch says what is wrong
-    return bool(has_fused_backend(device)) and has_plain_parts(module)
+    has_backend = has_fused_backend(device) or (in_inference and has_inference_backend(device))
+    return bool(has_backend) and has_plain_parts(module)
 
 
 # What kernels replace. Norms are looked at by NormGroup; parts with parts of their own are looked at through these.
@@ -98,3 +101,8 @@ def training_dtype(weight: Tensor) -> torch.dtype:
 def has_fused_backend(device_type: str) -> bool:
     """Whether the selected backend has the fused ops; what is compiled keeps that of when it was compiled."""
     return select_backend(device_type) in _FUSED_BACKENDS
+
+
+def has_inference_backend(device_type: str) -> bool:
+    """Whether the selected backend has blocks without gradients alone; compilers write kernels for plain PyTorch."""
+    return not torch.compiler.is_compiling() and select_backend(device_type) in _INFERENCE_BACKENDS

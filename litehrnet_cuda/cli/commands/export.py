@@ -10,9 +10,9 @@ from litehrnet_cuda.cli.arguments import DECODER_NAMES, at_least_one, image_size
 
 EPILOG = """\
 what --out ends in decides what is written
-  .onnx   for ONNX Runtime, OpenVINO, TensorRT; `--checkpoint model.onnx` evaluates it
-  .pt2    a torch.export program; with --compile an AOTInductor package for this processor
-Every file is compared with PyTorch; one that differs is not written (exit status 1). docs/deployment.md
+  .onnx  for ONNX Runtime, OpenVINO, TensorRT, and as --checkpoint of evaluate
+  .pt2   a torch.export program; with --compile an AOTInductor package
+A file that differs from PyTorch is not written, which is exit status 1.
 """
 
 
@@ -25,7 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=image_size, metavar="WxH", help="input size (default: as the checkpoint says)")
     parser.add_argument("--dynamic-size", action="store_true", help="take any size in steps of 32")
     parser.add_argument("--batch", type=at_least_one, metavar="N", help="images at once (default: any number)")
-    parser.add_argument("--decode", choices=DECODER_NAMES, help="give key points too, read off heat maps inside")
+    parser.add_argument(
+        "--decode", choices=DECODER_NAMES, metavar="NAME", help=f"give key points too: {', '.join(DECODER_NAMES)}"
+    )
     parser.add_argument("--compile", action="store_true", help="compile by AOTInductor (.pt2; takes minutes)")
     numbers = parser.add_mutually_exclusive_group()
     numbers.add_argument("--fp16", action="store_true", help="compute in float16; input and output stay float32")
