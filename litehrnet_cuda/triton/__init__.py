@@ -6,7 +6,7 @@ for inference alone: they have no gradients, and torch.compile writes kernels of
 Why these two: at 256x192 the conditional channel weighting blocks of Lite-HRNet-18 are 720 of the 1,241 launches of
 plain PyTorch; of its plan they are 32 of 65 steps and 41 % of the bytes
 (:mod:`litehrnet_cuda.plan.costs`). Of what a block's kernels ask of memory, cross-resolution weighting, its first
-part, asks two thirds at batch 1 (benchmarks/results/emulated).
+part, asks seven tenths in the last stage at batch 1 (benchmarks/results/emulated).
 """
 
 from litehrnet_cuda.triton.conditional_channel_weighting import conditional_channel_weighting
