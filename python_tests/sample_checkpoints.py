@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import torch
@@ -39,6 +40,14 @@ def to_paddle(state: dict[str, Tensor]) -> dict[str, Tensor]:
         name = name.replace("keypoint_head.final_layer", "final_conv").replace(".bn.", ".norm.")
         renamed[name.replace("running_mean", "_mean").replace("running_var", "_variance")] = value
     return renamed
+
+
+def write_paddle(weights: dict[str, Tensor], path: Path, internal: dict[str, str] | None = None) -> Path:
+    """What ``paddle.save(layer.state_dict(), path)`` writes: arrays by name, and a table of their internal names."""
+    table = {name: (internal or {}).get(name, f"parameter_{index}") for index, name in enumerate(weights)}
+    content = {**{name: value.numpy() for name, value in weights.items()}, "StructuredToParameterName@@": table}
+    path.write_bytes(pickle.dumps(content, protocol=4))
+    return path
 
 
 def assert_same(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> None:

@@ -24,6 +24,7 @@ COMMANDS = {
     "evaluate": "measure a model's accuracy on a data set",
     "export": "write a network for other programs: ONNX, torch.export",
     "summary": "count parameters, operations and memory of the networks",
+    "convert": "bring a checkpoint of another code base here, or one from here there",
     "benchmark": "time networks, or predict what GPUs would take",
     "env": "show versions, devices and backends, and why one is off",
 }

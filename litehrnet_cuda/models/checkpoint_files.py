@@ -19,7 +19,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import safetensors
@@ -52,8 +52,8 @@ class CheckpointMetadata:
 
     Args:
         variant: name in the registry, such as ``"litehrnet_18"``.
-        task: ``"pose"`` or ``"segmentation"``.
-        num_outputs: joints or classes.
+        task: ``"pose"``, ``"segmentation"``, or ``"backbone"`` where there is no head.
+        num_outputs: joints or classes; 0 of a backbone.
         keypoint_set: the joints, for ``task="pose"``.
         input_size: (width, height) in pixels that the network was trained on.
         mean: of the red, green and blue channel, which images of range 0 to 1 are reduced by; ImageNet's by default.
@@ -87,15 +87,33 @@ class CheckpointMetadata:
         return cls(**fields)
 
 
+class FileContent(NamedTuple):
+    """What is in a checkpoint file.
+
+    Args:
+        weights: names, in the layout of the file, to tensors.
+        left_out: what else is in it, such as ``optimizer``.
+    """
+
+    weights: dict[str, Tensor]
+    left_out: tuple[str, ...]
+
+
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """Read the weights of a checkpoint file onto the CPU.
+    """Read the weights of a checkpoint file onto the CPU: :func:`read_file` without what else is in it.
+
+    Raises:
+        InputError: there is no such file, it is damaged, or it holds no weights.
+    """
+    return read_file(path).weights
+
+
+def read_file(path: str | os.PathLike[str]) -> FileContent:
+    """Read a checkpoint file onto the CPU.
 
     Reads ``.safetensors``, PaddlePaddle's ``.pdparams``, and files of ``torch.save`` under any other name. Takes the
     weights out of what training code wraps them in (``state_dict``, ``model``, ... beside an optimiser) and the
     prefixes of ``DataParallel`` and ``torch.compile`` off their names. Code in the file is never run.
-
-    Returns:
-        Names, in the layout of the file, to tensors.
 
     Raises:
         InputError: there is no such file, it is damaged, or it holds no weights.
@@ -109,11 +127,11 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         raise InputError(f"{path}: expected a checkpoint file, got an empty file; copy or download it again")
     readers = {".safetensors": _read_safetensors, ".pdparams": _read_paddle}
     content = readers.get(path.suffix.lower(), _read_torch)(path)
-    weights = _find_weights(content, path)
+    weights, left_out = _find_weights(content, path)
     stripped = {strip_wrappers(name): tensor for name, tensor in weights.items()}
     if len(stripped) != len(weights):
         raise InputError(f"{path}: expected one network, got names both with and without a prefix such as module.")
-    return stripped
+    return FileContent(stripped, left_out)
 
 
 def read_metadata(path: str | os.PathLike[str]) -> CheckpointMetadata | None:
@@ -167,8 +185,8 @@ def _with_tuples(value: Any) -> Any:
     return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
 
 
-def _find_weights(content: Any, path: Path) -> dict[str, Tensor]:
-    """The state dict within what a file holds."""
+def _find_weights(content: Any, path: Path) -> FileContent:
+    """The state dict within what a file holds, and the names of what is around and beside it."""
     if isinstance(content, _Placeholder):
         raise InputError(
             f"{path}: expected a state dict, got a pickled {content.origin}, which is not opened because that could "
@@ -178,7 +196,8 @@ def _find_weights(content: Any, path: Path) -> dict[str, Tensor]:
         raise InputError(f"{path}: expected a state dict, got {type(content).__name__}; save model.state_dict()")
     for key in _WRAPPING_KEYS:
         if isinstance(content.get(key), dict):
-            return _find_weights(content[key], path)
+            weights, left_out = _find_weights(content[key], path)
+            return FileContent(weights, (*(str(name) for name in content if name != key), *left_out))
     entries = {str(name): value for name, value in content.items() if not _NOT_WEIGHTS.fullmatch(str(name))}
     weights = {name: value.detach() for name, value in entries.items() if isinstance(value, Tensor)}
     if not weights:
@@ -188,7 +207,7 @@ def _find_weights(content: Any, path: Path) -> dict[str, Tensor]:
             raise InputError(
                 f"{path}: expected a tensor for {name!r}, got a {value.origin}; save model.state_dict() instead"
             )
-    return weights
+    return FileContent(weights, tuple(str(name) for name in content if str(name) not in weights))
 
 
 def _keys_in_words(content: Mapping[Any, Any]) -> str:
@@ -290,19 +309,25 @@ def _globals_of_pickle(file: IO[bytes]) -> set[str]:
 # --------------------------------------------------------------------------------------------- files of paddle.save
 
 
+class _ForbiddenNameError(pickle.UnpicklingError):
+    """A file names something besides arrays and containers."""
+
+
 class _ArrayUnpickler(pickle.Unpickler):
-    """Reads dictionaries of numpy arrays and nothing else."""
+    """Reads containers of numpy arrays and nothing else."""
 
     _ALLOWED = frozenset(
         {
             *(("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode"), ("collections", "OrderedDict")),
             *((f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
+            # A tensor that lies deeper than in the outermost dictionary is written as tuple((its name, an array)).
+            *(("builtins", "tuple"), ("__builtin__", "tuple")),
         }
     )
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in self._ALLOWED:
-            raise pickle.UnpicklingError(f"it names {module}.{name}, which is neither an array nor a dictionary")
+            raise _ForbiddenNameError(f"{module}.{name}")
         # numpy.core became numpy._core in numpy 2; asking for the old name warns.
         if module.endswith(".multiarray"):
             module = np.zeros(0).__reduce__()[0].__module__
@@ -312,12 +337,24 @@ class _ArrayUnpickler(pickle.Unpickler):
 def _read_paddle(path: Path) -> Any:
     try:
         with path.open("rb") as file:
-            content = _ArrayUnpickler(file).load()
-        # paddle.save adds a table of its internal names under a key that ends in "@@".
-        return {
-            name: torch.from_numpy(np.array(value)) if isinstance(value, np.ndarray) else value
-            for name, value in content.items()
-            if not str(name).endswith("@@")
-        }
+            return _with_tensors(_ArrayUnpickler(file).load())
+    except _ForbiddenNameError as error:
+        raise InputError(
+            f"{path}: expected a PaddlePaddle file of parameters, got one that asks to run {error} when it is opened; "
+            "nothing was run: do not trust it unless you wrote it, and if you did, save layer.state_dict() on its own"
+        ) from error
     except Exception as error:  # as above
         raise _damaged(path, "a PaddlePaddle file of parameters", error) from error
+
+
+def _with_tensors(value: Any) -> Any:
+    """What paddle.save wrote with tensors in the place of arrays; ``python/paddle/framework/io.py`` of PaddlePaddle."""
+    if isinstance(value, dict):
+        return {name: _with_tensors(item) for name, item in value.items()}
+    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], np.ndarray):
+        value = value[1]
+    if not isinstance(value, np.ndarray):
+        return value
+    if value.dtype == np.uint16:  # numpy has no bfloat16, whose bits stand here
+        return torch.from_numpy(value.view(np.int16).copy()).view(torch.bfloat16)
+    return torch.from_numpy(np.array(value))

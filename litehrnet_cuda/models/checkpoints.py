@@ -19,6 +19,7 @@ from litehrnet_cuda.models.checkpoint_files import (
     write_safetensors,
 )
 from litehrnet_cuda.models.checkpoint_files import read_metadata as _read_file_metadata
+from litehrnet_cuda.models.folders import CONFIG, WEIGHTS, read_config
 from litehrnet_cuda.models.key_layouts import (
     HEAD_WEIGHT,
     convert_keys,
@@ -28,7 +29,7 @@ from litehrnet_cuda.models.key_layouts import (
     official_name,
     strip_wrappers,
 )
-from litehrnet_cuda.models.published import PUBLISHED, did_you_mean, fetch
+from litehrnet_cuda.models.published import PUBLISHED, PublishedCheckpoint, did_you_mean, fetch
 
 __all__ = [
     "CheckpointMetadata",
@@ -36,6 +37,8 @@ __all__ = [
     "convert_keys",
     "detect_variant",
     "load_checkpoint",
+    "load_weights",
+    "published_metadata",
     "read_checkpoint",
     "read_metadata",
     "resolve_checkpoint",
@@ -76,13 +79,15 @@ class LoadReport:
 def resolve_checkpoint(path_or_name: str | os.PathLike[str]) -> Path:
     """The file that a path or the name of a published checkpoint stands for; downloads the latter the first time.
 
+    A folder of ``save_pretrained``, or of a training run, stands for the ``model.safetensors`` in it.
+
     Raises:
         InputError: it is neither, with the names that come close; or the download fails.
     """
     path = Path(path_or_name)
     try:
         if path.exists():
-            return path
+            return path / WEIGHTS if (path / WEIGHTS).is_file() else path
     except OSError as error:  # such as a name that is too long for the file system
         raise InputError(f"{str(path)[:80]}...: expected a checkpoint: {error.strerror}") from None
     name = os.fspath(path_or_name)
@@ -98,22 +103,29 @@ def resolve_checkpoint(path_or_name: str | os.PathLike[str]) -> Path:
 def read_metadata(path_or_name: str | os.PathLike[str]) -> CheckpointMetadata | None:
     """What a checkpoint says about the network that it belongs to; ``None`` where it says nothing.
 
-    Files of :func:`save_checkpoint` say it in their header; for names of published checkpoints it is known without a
-    download.
+    Files of :func:`save_checkpoint` say it in their header, folders of ``save_pretrained`` in ``config.json``; for
+    names of published checkpoints it is known without a download.
 
     Raises:
         InputError: there is no such checkpoint, or it cannot be read.
     """
     entry = PUBLISHED.get(os.fspath(path_or_name))
     if entry is not None and not Path(path_or_name).exists():
-        return CheckpointMetadata(
-            variant=entry.variant,
-            task="pose",
-            num_outputs=entry.num_outputs,
-            keypoint_set=KEYPOINT_SETS.get(entry.keypoint_set),
-            input_size=entry.input_size,
-        )
+        return published_metadata(entry)
+    if (Path(path_or_name) / CONFIG).is_file():
+        return read_config(path_or_name)
     return _read_file_metadata(resolve_checkpoint(path_or_name))
+
+
+def published_metadata(entry: PublishedCheckpoint) -> CheckpointMetadata:
+    """What is known about a published checkpoint without opening it."""
+    return CheckpointMetadata(
+        variant=entry.variant,
+        task="pose",
+        num_outputs=entry.num_outputs,
+        keypoint_set=KEYPOINT_SETS.get(entry.keypoint_set),
+        input_size=entry.input_size,
+    )
 
 
 def load_checkpoint(model: nn.Module, path_or_name: str | os.PathLike[str], *, strict: bool = True) -> LoadReport:
@@ -133,8 +145,22 @@ def load_checkpoint(model: nn.Module, path_or_name: str | os.PathLike[str], *, s
         InputError: the checkpoint cannot be read, does not fit, or holds values that are not finite.
     """
     path = resolve_checkpoint(path_or_name)
-    raw = read_checkpoint(path)
-    source = convert_keys(raw)
+    return load_weights(model, read_checkpoint(path), path, strict=strict)
+
+
+def load_weights(model: nn.Module, weights: Mapping[str, Tensor], path: Path, *, strict: bool = True) -> LoadReport:
+    """Load weights of any known layout into a network, as :func:`load_checkpoint` does.
+
+    Args:
+        model: as above.
+        weights: names to tensors, as :func:`read_checkpoint` returns them.
+        path: the file that they are from, for messages.
+        strict: as above.
+
+    Raises:
+        InputError: they do not fit, or hold values that are not finite.
+    """
+    source = convert_keys(weights)
     own = model.state_dict()
     own_names = {official_name(name): name for name in own}
     target = {official: own[name] for official, name in own_names.items()}
@@ -158,7 +184,7 @@ def load_checkpoint(model: nn.Module, path_or_name: str | os.PathLike[str], *, s
     model.load_state_dict({own_names[name]: value for name, value in fitting.items()}, strict=strict)
     return LoadReport(
         path=path,
-        layout=layout_of(raw),
+        layout=layout_of(weights),
         loaded=len(fitting),
         kept=tuple(name for name in target if name in tolerated),
         left_out=(

@@ -40,6 +40,9 @@ _HEADS_TO_OFFICIAL = {
     "segmentation": (),
 }
 
+# Where others keep the head that is keypoint_head here. The official repository is written for mmpose 0.x.
+_HEADS_OF_LAYOUTS = {"official": "keypoint_head.", "mmpose": "head."}
+
 HEAD_WEIGHT = "keypoint_head.final_layer.weight"
 CLASSIFIER_WEIGHT = "decode_head.conv_seg.weight"
 
@@ -90,6 +93,22 @@ def convert_keys(state_dict: Mapping[str, Tensor], task: str = "pose") -> dict[s
         if counter not in converted:
             converted[counter] = torch.zeros((), dtype=torch.int64)
     return converted
+
+
+def to_layout(state_dict: Mapping[str, Tensor], layout: str) -> dict[str, Tensor]:
+    """Translate a state dict of the official layout to that of another code base; tensors are not copied.
+
+    Args:
+        state_dict: names, official ones, to tensors.
+        layout: ``"official"`` for the official repository and mmpose 0.x, ``"mmpose"`` for mmpose 1.x.
+
+    Raises:
+        InputError: the layout is unknown.
+    """
+    if layout not in _HEADS_OF_LAYOUTS:
+        raise InputError(f"layout: expected one of {', '.join(_HEADS_OF_LAYOUTS)}, got {layout!r}")
+    head = _HEADS_OF_LAYOUTS[layout]
+    return {re.sub(r"^keypoint_head\.", head, name): tensor for name, tensor in state_dict.items()}
 
 
 def layout_of(state_dict: Mapping[str, Tensor]) -> str:

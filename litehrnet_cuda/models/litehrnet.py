@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.models.heads import HeatmapHead, IterativeHead
+from litehrnet_cuda.models.pretrained import Pretrained
 from litehrnet_cuda.nn.blocks import Stem
 from litehrnet_cuda.nn.fuse import LiteHRModule, ModuleType
 from litehrnet_cuda.nn.layers import separable_layers
@@ -67,7 +68,7 @@ VARIANTS = {
 }
 
 
-class LiteHRNet(nn.Module):
+class LiteHRNet(Pretrained, nn.Module):
     """The backbone: stem, stages of parallel branches at 1/4, 1/8, 1/16 and 1/32, iterative head.
 
     Args:
@@ -155,7 +156,7 @@ class LiteHRNet(nn.Module):
         return f"variant={self.variant.name!r}, branches={self.branches!r}, with_head={self.with_head}"
 
 
-class PoseNetwork(nn.Module):
+class PoseNetwork(Pretrained, nn.Module):
     """Backbone and heat-map head: the network for top-down pose estimation.
 
     Args:

@@ -167,6 +167,11 @@ def fetch(
     return path
 
 
+def published_as(sha256: str) -> PublishedCheckpoint | None:
+    """The published checkpoint that a file with this SHA-256, in hexadecimal, is; None for other files."""
+    return next((entry for entry in PUBLISHED.values() if sha256.startswith(entry.sha256)), None)
+
+
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:
     """``" (did you mean ...?)"`` with the candidates that ``name`` may be a misspelling of, or nothing."""
     close = difflib.get_close_matches(name, list(candidates), n=3, cutoff=0.6)

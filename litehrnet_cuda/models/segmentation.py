@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.models.heads import FCNHead, ResizeConcatHead
 from litehrnet_cuda.models.litehrnet import Branches, LiteHRNet, Variant
+from litehrnet_cuda.models.pretrained import Pretrained
 
 SegmentationHead = Literal["fcn", "resize_concat"]
 SEGMENTATION_HEADS: tuple[SegmentationHead, ...] = get_args(SegmentationHead)
 BRANCHES: dict[SegmentationHead, Branches] = {"fcn": "top", "resize_concat": "all"}  # that a head works on
 
 
-class SegmentationNetwork(nn.Module):
+class SegmentationNetwork(Pretrained, nn.Module):
     """Backbone and segmentation head: a class for every pixel of an image.
 
     Args:

@@ -23,6 +23,7 @@ from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.inference import LiveNetwork
 from litehrnet_cuda.keypoints import COCO, KEYPOINT_SETS, KeypointSet
 from litehrnet_cuda.models.checkpoints import (
+    CheckpointMetadata,
     load_checkpoint,
     read_checkpoint,
     read_metadata,
@@ -115,7 +116,13 @@ class PoseEstimator:
             device = next(model.parameters()).device
         self.device = choose_device(device)
         onnx = OnnxNetwork(checkpoint, self.device) if checkpoint is not None and is_onnx_file(checkpoint) else None
-        metadata = onnx.metadata if onnx else None if checkpoint is None else read_metadata(checkpoint)
+        metadata: CheckpointMetadata | None
+        if onnx is not None:
+            metadata = onnx.metadata
+        elif checkpoint is not None:
+            metadata = read_metadata(checkpoint)
+        else:
+            metadata = model.metadata if isinstance(model, PoseNetwork) else None
         if metadata is not None:
             check_metadata(metadata, "pose")
         network: PoseNetwork | OnnxNetwork

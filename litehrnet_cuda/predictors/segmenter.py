@@ -101,7 +101,8 @@ class Segmenter:
         if isinstance(model, SegmentationNetwork) and device is None:
             device = next(model.parameters()).device
         self.device = choose_device(device)
-        metadata = None if checkpoint is None else read_metadata(checkpoint)
+        own = model.metadata if isinstance(model, SegmentationNetwork) else None
+        metadata = own if checkpoint is None else read_metadata(checkpoint)
         if metadata is not None:
             check_metadata(metadata, "segmentation")
         if isinstance(model, SegmentationNetwork):

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from sample_checkpoints import assert_same
+from sample_checkpoints import assert_same, write_paddle
 from torch import nn
 
 from litehrnet_cuda.classes import ClassSet
@@ -25,6 +25,7 @@ from litehrnet_cuda.models import checkpoint_files
 from litehrnet_cuda.models.checkpoint_files import (
     CheckpointMetadata,
     read_checkpoint,
+    read_file,
     read_metadata,
     write_safetensors,
 )
@@ -58,17 +59,59 @@ def test_reads_torch_files_in_any_wrapping(tmp_path: Path, wrap: Any, zipped: bo
     assert not any(value.requires_grad for value in state.values())
 
 
+def test_says_what_else_is_in_a_file(tmp_path: Path) -> None:
+    inner = {**WEIGHTS, "n_averaged": torch.tensor(5), "steps": 3}
+    torch.save({"meta": {"epoch": 3}, "model": {"state_dict": inner, "ema": None}, "optimizer": {}}, tmp_path / "x.pth")
+    weights, left_out = read_file(tmp_path / "x.pth")
+    assert_same(weights, WEIGHTS)
+    assert left_out == ("meta", "optimizer", "ema", "n_averaged", "steps")
+
+
 def test_reads_safetensors(tmp_path: Path) -> None:
     save_file(WEIGHTS, tmp_path / "weights.safetensors")
     assert_same(read_checkpoint(tmp_path / "weights.safetensors"), WEIGHTS)
 
 
 def test_reads_paddle_parameters(tmp_path: Path) -> None:
-    # What paddle.save writes for a state dict: arrays by name and a table of internal names, pickle protocol 4.
-    content = {name: value.numpy() for name, value in WEIGHTS.items()}
-    table = {"StructuredToParameterName@@": dict.fromkeys(WEIGHTS, "conv2d_0.w_0")}
-    (tmp_path / "weights.pdparams").write_bytes(pickle.dumps({**content, **table}, protocol=4))
-    assert_same(read_checkpoint(tmp_path / "weights.pdparams"), WEIGHTS)
+    assert_same(read_checkpoint(write_paddle(WEIGHTS, tmp_path / "weights.pdparams")), WEIGHTS)
+
+
+class PaddleTensor:
+    """Pickled as paddle.save pickles a tensor below the outermost dictionary."""
+
+    def __init__(self, name: str, value: np.ndarray[Any, Any]) -> None:
+        self.content = (name, value)
+
+    def __reduce__(self) -> Any:
+        return tuple, (self.content,)
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4])
+def test_reads_paddle_parameters_beside_an_optimizer(tmp_path: Path, protocol: int) -> None:
+    tensors = {name: PaddleTensor("conv2d_0.w_0", value.numpy()) for name, value in WEIGHTS.items()}
+    content = {"model": tensors, "opt": {"LR_Scheduler": {"last_lr": 0.1}}, "epoch": 3}
+    (tmp_path / "x.pdparams").write_bytes(pickle.dumps(content, protocol=protocol))
+    weights, left_out = read_file(tmp_path / "x.pdparams")
+    assert_same(weights, WEIGHTS)
+    assert left_out == ("opt", "epoch")
+
+
+def test_reads_bfloat16_of_paddle_which_stands_in_integers(tmp_path: Path) -> None:
+    expected = {name: value.bfloat16() + 0.5 for name, value in WEIGHTS.items()}
+    bits = {name: value.view(torch.int16).numpy().view(np.uint16) for name, value in expected.items()}
+    (tmp_path / "x.pdparams").write_bytes(pickle.dumps(bits, protocol=4))
+    assert_same(read_checkpoint(tmp_path / "x.pdparams"), expected)
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+@pytest.mark.parametrize("function", [os.system, eval, getattr, __import__, np.load, Path])
+def test_paddle_files_that_name_anything_but_arrays_are_refused(tmp_path: Path, function: Any, protocol: int) -> None:
+    content = {**{name: value.numpy() for name, value in WEIGHTS.items()}, "extra": Hostile(function, "1")}
+    path = tmp_path / "x.pdparams"
+    path.write_bytes(pickle.dumps(content, protocol=protocol))
+    with pytest.raises(InputError, match=r"asks to run [\w.]+ when it is opened; nothing was run") as caught:
+        read_checkpoint(path)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.fixture

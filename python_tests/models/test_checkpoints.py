@@ -233,6 +233,16 @@ def test_save_and_load_again(golden: Path, tmp_path: Path) -> None:
     assert_same(other.state_dict(), state)
 
 
+def test_a_folder_stands_for_the_weights_in_it(golden: Path, tmp_path: Path) -> None:
+    model = create_model("litehrnet_18")
+    save_checkpoint(model, tmp_path / "model.safetensors", METADATA)  # as a training run leaves it
+    assert resolve_checkpoint(tmp_path) == tmp_path / "model.safetensors"
+    assert read_metadata(tmp_path) == METADATA
+    other = create_model("litehrnet_18")
+    load_checkpoint(other, tmp_path)
+    assert_same(other.state_dict(), model.state_dict())
+
+
 def test_metadata_of_published_checkpoints_needs_no_download(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LITEHRNET_CUDA_CACHE", str(tmp_path / "never"))
     assert read_metadata("litehrnet_18_coco_256x192") == METADATA

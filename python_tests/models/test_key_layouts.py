@@ -11,7 +11,14 @@ import torch
 from sample_checkpoints import VARIANTS, assert_same, state_of, to_mmpose_1x, to_paddle
 
 from litehrnet_cuda.errors import InputError
-from litehrnet_cuda.models.key_layouts import DetectedHead, convert_keys, detect_segmentation, detect_variant, layout_of
+from litehrnet_cuda.models.key_layouts import (
+    DetectedHead,
+    convert_keys,
+    detect_segmentation,
+    detect_variant,
+    layout_of,
+    to_layout,
+)
 from litehrnet_cuda.models.registry import create_model
 
 
@@ -35,6 +42,14 @@ def test_paddle_becomes_official_with_counters_of_zero(golden: Path, variant: st
     state = state_of(golden, variant)
     zeroed = {k: torch.tensor(0) if k.endswith("num_batches_tracked") else v for k, v in state.items()}
     assert_same(convert_keys(to_paddle(state)), zeroed)
+
+
+def test_the_way_back_to_other_layouts(golden: Path) -> None:
+    state = state_of(golden)
+    assert_same(to_layout(state, "official"), state)
+    assert_same(to_layout(state, "mmpose"), to_mmpose_1x(state))
+    with pytest.raises(InputError, match="layout: expected one of official, mmpose, got 'keras'"):
+        to_layout(state, "keras")
 
 
 def test_backbone_on_its_own_gets_its_prefix(golden: Path) -> None:

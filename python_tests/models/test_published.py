@@ -16,7 +16,7 @@ import torch
 from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.models import published
 from litehrnet_cuda.models.checkpoints import load_checkpoint
-from litehrnet_cuda.models.published import PUBLISHED, default_cache_dir, fetch
+from litehrnet_cuda.models.published import PUBLISHED, default_cache_dir, fetch, published_as
 from litehrnet_cuda.models.registry import create_model, list_models
 
 NAME = "litehrnet_18_coco_256x192"
@@ -213,3 +213,9 @@ def test_names_load_like_paths(server: Server, monkeypatch: pytest.MonkeyPatch, 
     report = load_checkpoint(create_model("litehrnet_18"), NAME)
     assert report.path == tmp_path / "cache" / PUBLISHED[NAME].file_name
     assert report.loaded == len(model.state_dict())
+
+
+def test_a_file_is_recognised_by_its_checksum() -> None:
+    for entry in PUBLISHED.values():
+        assert published_as(entry.sha256 + (64 - len(entry.sha256)) * "0") is entry
+    assert published_as(64 * "0") is None

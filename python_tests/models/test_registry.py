@@ -10,8 +10,11 @@ import torch
 from sample_checkpoints import assert_same, state_of
 
 from litehrnet_cuda.errors import InputError
+from litehrnet_cuda.keypoints import MPII
+from litehrnet_cuda.models.checkpoint_files import CheckpointMetadata, write_safetensors
 from litehrnet_cuda.models.litehrnet import VARIANTS, LiteHRNet, PoseNetwork, Variant
 from litehrnet_cuda.models.registry import create_model, get_variant, list_models
+from litehrnet_cuda.models.segmentation import SegmentationNetwork
 
 # The fewest modules and channels that still make a whole network; also one that no name stands for.
 TINY = Variant("tiny", (1, 1, 1), (8, 8, 16, 16), num_blocks=1, reduce_ratio=2, stem_channels=8)
@@ -174,6 +177,83 @@ def test_the_initialisation_follows_the_seed() -> None:
     first, other = weights(3), weights(4)
     assert_same(weights(3), first)
     assert all(not torch.equal(other[name], value) for name, value in first.items() if value.dim() == 4)
+
+
+# ---------------------------------------------------------------------------------------------- without a name
+
+
+def test_a_checkpoint_says_what_it_is_of(golden: Path, tmp_path: Path) -> None:
+    state = state_of(golden, "naive_litehrnet_18", joints=16)
+    torch.save(state, tmp_path / "shown.pth")  # by names and shapes
+    metadata = CheckpointMetadata("naive_litehrnet_18", "pose", 16, MPII, (64, 64))
+    said = write_safetensors(state, tmp_path / "said.safetensors", metadata)
+    for checkpoint in (tmp_path / "shown.pth", said, str(said)):
+        model = create_model(checkpoint=checkpoint)
+        assert isinstance(model, PoseNetwork)
+        assert_same(model.state_dict(), state)
+        assert model.metadata is not None
+        assert model.metadata.num_outputs == 16
+    assert model.metadata == metadata
+
+
+@pytest.mark.parametrize("head", ["fcn", "resize_concat"])
+@pytest.mark.parametrize("with_head", [True, False])
+def test_a_segmentation_says_what_it_is(tmp_path: Path, head: Any, with_head: bool) -> None:
+    expected = create_model("naive_litehrnet_18", "segmentation", num_outputs=3, head=head, with_head=with_head)
+    torch.save(expected.state_dict(), tmp_path / "x.pth")
+    model = create_model(checkpoint=tmp_path / "x.pth")
+    assert isinstance(model, SegmentationNetwork)
+    assert (model.head, model.num_outputs, model.backbone.with_head) == (head, 3, with_head)
+    assert_same(model.state_dict(), expected.state_dict())
+
+
+@pytest.mark.parametrize("with_head", [True, False])
+def test_a_backbone_says_what_it_is(tmp_path: Path, with_head: bool) -> None:
+    expected = create_model("naive_litehrnet_18", "backbone", with_head=with_head)
+    torch.save(expected.state_dict(), tmp_path / "x.pth")
+    model = create_model(checkpoint=tmp_path / "x.pth", branches="top")
+    assert isinstance(model, LiteHRNet)
+    assert (model.branches, model.with_head) == ("top", with_head)
+    if not with_head:
+        with pytest.raises(InputError, match=r"with_head: expected False, which .*x\.pth is of, got True"):
+            create_model(task="backbone", checkpoint=tmp_path / "x.pth", with_head=True)
+
+
+def test_the_backbone_of_what_a_checkpoint_is_of(golden: Path, tmp_path: Path) -> None:
+    torch.save(state_of(golden), tmp_path / "x.pth")
+    model = create_model(task="backbone", checkpoint=tmp_path / "x.pth", with_head=False)
+    assert isinstance(model, LiteHRNet)
+    assert model.metadata is None  # which was of poses
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"task": "segmentation"}, r"task: expected 'pose', which .*x\.pth is of, got 'segmentation'; leave it out"),
+        ({"num_outputs": 16}, r"num_outputs: expected 17, .* got 16; leave it out, or .*strict=False"),
+        ({"head": "fcn"}, "head: expected None"),
+        ({"task": "depth"}, "task: expected 'pose'"),
+    ],
+)
+def test_what_is_passed_must_agree_with_the_checkpoint(
+    golden: Path, tmp_path: Path, options: dict[str, Any], words: str
+) -> None:
+    torch.save(state_of(golden), tmp_path / "x.pth")
+    with pytest.raises(InputError, match=words):
+        create_model(checkpoint=tmp_path / "x.pth", **options)
+    same = create_model(checkpoint=tmp_path / "x.pth", task="pose", num_outputs=17, dtype=torch.float64)
+    assert next(same.parameters()).dtype == torch.float64
+
+
+def test_a_name_beside_a_checkpoint_of_another_task(tmp_path: Path) -> None:
+    torch.save(create_model("naive_litehrnet_18", "segmentation").state_dict(), tmp_path / "x.pth")
+    with pytest.raises(InputError, match=r"decode_head"):
+        create_model("naive_litehrnet_18", checkpoint=tmp_path / "x.pth")
+
+
+def test_neither_a_name_nor_a_checkpoint() -> None:
+    with pytest.raises(InputError, match=r"expected one of litehrnet_18, .*, or a checkpoint, .* got neither"):
+        create_model()  # type: ignore[call-overload]
 
 
 # ------------------------------------------------------------------------------------------------- device and dtype
