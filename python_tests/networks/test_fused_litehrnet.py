@@ -121,7 +121,7 @@ def test_frozen_parameters_need_no_no_grad(emulator: Any) -> None:
 def test_a_backend_that_cannot_run_is_refused_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     block, x = _block()
     with (
-        pytest.raises(InputError, match=r"expected auto, cuda, cpu, reference, emulated, got 'gpu'"),
+        pytest.raises(InputError, match=r"expected auto, cuda, triton, cpu, reference, emulated, got 'gpu'"),
         use_backend("gpu"),
     ):
         pass

@@ -77,7 +77,7 @@ CHANGES: dict[str, tuple[Callable[[PoseNetwork], Any], str]] = {
         r"backbone.stage0.0: expected LiteHRModule\(\), got Dropout",
     ),
     "removed": (lambda m: m.backbone.stage1.pop(0), "backbone.stage1.0: expected .* as backbone.head_layer"),
-    "derived": (lambda m: setattr(m, "__class__", Doubled), "expected a LiteHRNet or a PoseNetwork, got Doubled"),
+    "derived": (lambda m: setattr(m, "__class__", Doubled), "a PoseNetwork or a SegmentationNetwork, got Doubled"),
     "parametrised": (parametrise, "keypoint_head.final_layer: expected Conv2d.*, got ParametrizedConv2d"),
 }
 
@@ -91,7 +91,7 @@ def test_change_is_found_and_named(name: str) -> None:
 
 
 def test_other_modules_are_no_networks() -> None:
-    assert unusual_part(nn.ReLU()) == "expected a LiteHRNet or a PoseNetwork, got ReLU"
+    assert unusual_part(nn.ReLU()) == "expected a LiteHRNet, a PoseNetwork or a SegmentationNetwork, got ReLU"
     model = small()
     model.backbone = nn.Identity()
     assert unusual_part(model) == "backbone: expected a LiteHRNet, got Identity"
