@@ -15,6 +15,7 @@ import pytest
 from litehrnet_cuda.cli.main import COMMANDS, load_command
 from litehrnet_cuda.data.coco import CocoKeypoints
 from litehrnet_cuda.data.description import DEFAULT_SIGMA, read_description
+from litehrnet_cuda.data.mask_description import read_mask_description
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
@@ -27,7 +28,7 @@ def blocks(language: str) -> list[str]:
 
 
 def test_descriptions_are_read(tmp_path: Path) -> None:
-    full, with_sigmas = blocks("toml")
+    full, with_sigmas, masks = blocks("toml")
     file = tmp_path / "table.toml"
     file.write_text(full)
     described = read_description(file)
@@ -37,6 +38,10 @@ def test_descriptions_are_read(tmp_path: Path) -> None:
     assert set(described.keypoint_set.sigmas) == {DEFAULT_SIGMA}
     file.write_text(with_sigmas)
     assert read_description(file).keypoint_set.sigmas == (0.025, 0.025, DEFAULT_SIGMA, DEFAULT_SIGMA)
+    file.write_text(masks)
+    described_masks = read_mask_description(file)
+    assert described_masks.class_set.names == ("ground", "tree", "fruit")
+    assert described_masks.splits["val"].masks == tmp_path / "masks" / "val"
 
 
 def test_annotations_are_read_with_the_description(tmp_path: Path) -> None:

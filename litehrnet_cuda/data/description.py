@@ -63,17 +63,8 @@ def read_description(path: str | Path) -> DataDescription:
         InputError: naming the file and the key, if it is absent, not TOML, or says something that cannot be.
     """
     path = Path(path)
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: expected the description of a data set, but there is no such file") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: expected TOML, got a file that is not text") from None
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path}: not valid TOML: {error}") from None
-    _require_known(content, ("name", *_JOINT_KEYS, *SPLITS), str(path))
+    content = read_toml(path)
+    require_known(content, ("name", *_JOINT_KEYS, *SPLITS), str(path))
     splits = {split: _split(content[split], path, split) for split in SPLITS if split in content}
     if not splits:
         raise InputError(f"{path}: expected a table [train] or [val] that says where the data lie, got neither")
@@ -150,7 +141,7 @@ def _names(value: Any, where: str) -> list[str]:
 def _split(value: Any, path: Path, split: str) -> SplitPaths:
     if not isinstance(value, dict):
         raise InputError(f"{path}: {split}: expected a table [{split}] with annotations and images, got {value!r:.80}")
-    _require_known(value, _SPLIT_KEYS, f"{path}: {split}")
+    require_known(value, _SPLIT_KEYS, f"{path}: {split}")
     places = {}
     for key in _SPLIT_KEYS:
         place = value.get(key)
@@ -160,7 +151,27 @@ def _split(value: Any, path: Path, split: str) -> SplitPaths:
     return SplitPaths(**places)
 
 
-def _require_known(table: dict[str, Any], known: Iterable[str], where: str) -> None:
+def read_toml(path: Path) -> dict[str, Any]:
+    """The content of a description.
+
+    Raises:
+        InputError: if it is absent or not TOML.
+    """
+    try:
+        content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: expected the description of a data set, but there is no such file") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: expected TOML, got a file that is not text") from None
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path}: not valid TOML: {error}") from None
+    return content
+
+
+def require_known(table: dict[str, Any], known: Iterable[str], where: str) -> None:
+    """Raises :class:`InputError` at a key that is not among the known ones, with the nearest of them."""
     known = list(known)
     for key in table:
         if key not in known:

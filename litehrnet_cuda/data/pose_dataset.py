@@ -67,6 +67,8 @@ class PoseDataset(Dataset[dict[str, torch.Tensor]]):
         InputError: if there is nobody to train with or, unless bad images are skipped, an image is absent.
     """
 
+    unit = "people"
+
     def __init__(
         self,
         annotations: PoseAnnotations,
@@ -97,8 +99,8 @@ class PoseDataset(Dataset[dict[str, torch.Tensor]]):
         self._flip_indices = annotations.keypoint_set.flip_indices
         image_ids = list(dict.fromkeys(person.image_id for person in annotations.people))
         # Shared memory, so that persistent workers see a new epoch too, and what the others have reported.
-        self._epoch = _shared_zeros(1)
-        self._reported = _shared_zeros(len(image_ids))
+        self._epoch = shared_zeros(1)
+        self._reported = shared_zeros(len(image_ids))
         self._rows = {image_id: row for row, image_id in enumerate(image_ids)}
         if bad_images == "stop":
             annotations.require_images(image_ids)
@@ -291,7 +293,7 @@ class PersonCrops(Dataset[dict[str, Any]]):
         return self._last_image[1:]
 
 
-def _shared_zeros(count: int) -> torch.Tensor:
+def shared_zeros(count: int) -> torch.Tensor:
     """``[count]`` int64 that processes which are forked or spawned later share."""
     zeros = torch.zeros(count, dtype=torch.int64)
     zeros.share_memory_()  # type: ignore[no-untyped-call]

@@ -63,6 +63,11 @@ class Evaluation:
         """The figure to choose a checkpoint by, 0 to 1: AP, PCKh@0.5, or PCK; -1 if there is nobody to find."""
         return self.metrics[self.score_name]
 
+    @property
+    def measured_in(self) -> str:
+        """Which boxes were used, in words."""
+        return f"{self.boxes} boxes"
+
 
 def natural_metric(annotations: PoseAnnotations) -> Metric:
     """``pckh`` where all people have a head size, as MPII's have; else ``coco`` for COCO's format; else ``pck``."""

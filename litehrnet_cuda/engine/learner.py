@@ -6,7 +6,7 @@ import copy
 import inspect
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,14 +14,15 @@ from torch.nn.parallel import DistributedDataParallel
 
 from litehrnet_cuda.engine.average import WeightAverage
 from litehrnet_cuda.engine.distributed import ALONE, Processes
-from litehrnet_cuda.engine.losses import joints_mse_loss
+from litehrnet_cuda.engine.losses import Loss, heatmap_loss
 from litehrnet_cuda.engine.recipe import TrainConfig
 from litehrnet_cuda.engine.sync_batch_norm import synchronize_batch_norm
 from litehrnet_cuda.errors import InputError
-from litehrnet_cuda.models.litehrnet import PoseNetwork
 
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
-_FUSED_ADAM = ("cpu", "cuda")
+Network = TypeVar("Network", bound=nn.Module)
+
+_FUSED_OPTIMIZERS = ("cpu", "cuda")
 # Running statistics are not sent around at every step: in training nothing depends on them, and what is saved is the
 # first process's. The option's name has changed, and the old one warns.
 _OPTIONS = inspect.signature(DistributedDataParallel).parameters
@@ -30,20 +31,24 @@ _WITHOUT_BUFFERS: dict[str, Any] = {
 }
 
 
-class Learner:
+class Learner(Generic[Network]):
     """Takes optimizer steps.
 
     Args:
         model: the network, plain, on the device to train on. It holds the result after :meth:`export`.
         config: see :class:`~litehrnet_cuda.engine.recipe.TrainConfig`.
         processes: that train the same network, each on its part of a batch.
+        loss: of what the network returns, and a batch.
     """
 
-    def __init__(self, model: PoseNetwork, config: TrainConfig, processes: Processes = ALONE) -> None:
+    def __init__(
+        self, model: Network, config: TrainConfig, processes: Processes = ALONE, *, loss: Loss = heatmap_loss
+    ) -> None:
         self.config = config
         self.device = next(model.parameters()).device
         self._result = model
         self._processes = processes
+        self._loss_of = loss
         several = processes.count > 1
         # What is trained is the network itself, unless there are other weights to measure and save than its own, or
         # other layers in it.
@@ -59,8 +64,7 @@ class Learner:
             self._forward = self._parallel = DistributedDataParallel(self.network, device_ids=ids, **_WITHOUT_BUFFERS)
         if config.compile:
             self._forward = torch.compile(self._forward)  # type: ignore[assignment]
-        fused = self.device.type in _FUSED_ADAM
-        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=config.learning_rate, fused=fused)
+        self.optimizer = _optimizer(config, self.network, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.amp == "fp16")
         self.average = WeightAverage(self.network, config.ema) if config.ema else None
 
@@ -68,8 +72,9 @@ class Learner:
         """One step against the gradient of the mean loss of some batches.
 
         Args:
-            batches: with ``image``, ``heatmaps`` and ``weights``, as of
-                :class:`~litehrnet_cuda.data.pose_dataset.PoseDataset`.
+            batches: with ``image`` and what the loss takes, as of
+                :class:`~litehrnet_cuda.data.pose_dataset.PoseDataset` and
+                :class:`~litehrnet_cuda.data.mask_dataset.MaskDataset`.
             learning_rate: of this step.
 
         Returns:
@@ -98,17 +103,16 @@ class Learner:
         return torch.stack(losses).sum()
 
     def _loss(self, batch: dict[str, Tensor]) -> Tensor:
-        image, target, weight = (
-            batch[name].to(self.device, non_blocking=True) for name in ("image", "heatmaps", "weights")
-        )
+        batch = {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
+        image = batch["image"]
         if self.config.channels_last:
             image = image.contiguous(memory_format=torch.channels_last)
         dtype = _DTYPES.get(self.config.amp)
         with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
-            heatmaps = self._forward(image)
-        return joints_mse_loss(heatmaps.float() if dtype else heatmaps, target, weight)
+            outputs = self._forward(image)
+        return self._loss_of(outputs.float() if dtype else outputs, batch)
 
-    def export(self) -> PoseNetwork:
+    def export(self) -> Network:
         """The network to measure and to save, plain and in evaluation mode: with the average weights if there are any.
 
         It is the one that the learner was made with, and stays as it is until the next call or step. All processes have
@@ -151,6 +155,13 @@ class Learner:
             self.average = WeightAverage(self.network, self.config.ema)
 
 
+def _optimizer(config: TrainConfig, network: nn.Module, device: torch.device) -> torch.optim.Optimizer:
+    rate, decay, fused = config.learning_rate, config.weight_decay, device.type in _FUSED_OPTIMIZERS
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(network.parameters(), lr=rate, momentum=config.momentum, weight_decay=decay, fused=fused)
+    return torch.optim.Adam(network.parameters(), lr=rate, weight_decay=decay, fused=fused)
+
+
 def require_fitting(state: Mapping[str, Any], model: nn.Module) -> None:
     """Compares what :meth:`Learner.state_dict` returned with the network that is to go on from it.
 
@@ -164,5 +175,5 @@ def require_fitting(state: Mapping[str, Any], model: nn.Module) -> None:
         if expected != found:
             raise InputError(
                 f"expected the state of a network with {name} of shape {expected}, got {found}: it was trained for "
-                "other joints, or is another network"
+                "other joints or classes, or is another network"
             )

@@ -13,7 +13,8 @@ from tqdm import tqdm
 from litehrnet_cuda.files import written_whole
 
 # What an epoch's record says of the training; everything else in it is of its validation.
-_OF_TRAINING = ("epoch", "step", "loss", "loss_curve", "learning_rate", "images_per_second", "score", "score_name")
+_OF_TRAINING = ("epoch", "step", "loss", "loss_curve", "learning_rate", "images_per_second")
+_OF_SCORE = ("score", "score_name", "measured_in")
 
 
 class TrainingLog:
@@ -72,7 +73,9 @@ class TrainingLog:
                 file.write(json.dumps(record) + "\n")
         skipped = f", {record['skipped_images']} images skipped" if "skipped_images" in record else ""
         score = (
-            [f"{record['score_name']} {record['score']:.3f} (annotated boxes{skipped})"] if "score" in record else []
+            [f"{record['score_name']} {record['score']:.3f} ({record['measured_in']}{skipped})"]
+            if "score" in record
+            else []
         )
         parts = [f"epoch {record['epoch']}/{self._epochs}", f"loss {record['loss']:.2e}", *score]
         self.say(", ".join([*parts, f"{record['images_per_second']:.0f} images/s"]))
@@ -93,7 +96,7 @@ class TrainingLog:
         for name in ("learning_rate", "images_per_second"):
             self._writer.add_scalar(f"train/{name}", record[name], last)
         for name, value in record.items():
-            if name not in _OF_TRAINING and isinstance(value, int | float):
+            if name not in _OF_TRAINING + _OF_SCORE and isinstance(value, int | float):
                 self._writer.add_scalar(f"validation/{name}", value, last)
         self._writer.flush()
 

@@ -1,4 +1,4 @@
-"""Which people make up which batch."""
+"""Which samples, such as people, make up which batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What decides the outcome of a training run, beside the people to learn from."""
+"""What decides the outcome of a training run, beside the data to learn from."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ from litehrnet_cuda.models.registry import get_variant
 from litehrnet_cuda.predictors.arguments import MAX_SIZE
 
 Precision = Literal["none", "fp16", "bf16"]
+Optimizer = Literal["adam", "sgd"]
 DataKind = Literal["any", "coco", "mpii"]
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "decay": DECAYS,
     "amp": get_args(Precision),
     "bad_images": BAD_IMAGES,
+    "optimizer": get_args(Optimizer),
 }
 # A batch of one person has no batch statistics where the lowest resolution is one pixel.
 _LEAST = {
@@ -67,14 +69,14 @@ class Interval:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How to train. Learning rate, optimizer and warm-up are those of the official recipe (Adam without weight decay).
+    """How to train. Rate, optimizer and warm-up are those of the official recipe for poses: Adam without weight decay.
 
     Args:
         epochs: passes over the data.
-        batch_size: people at once in each process, at least 2.
+        batch_size: people or images at once in each process, at least 2.
         learning_rate: at its highest.
         warm_up_steps: see :func:`~litehrnet_cuda.engine.schedule.learning_rate_factor`.
-        decay: ``"step"`` or ``"cosine"``.
+        decay: ``"step"``, ``"cosine"`` or ``"poly"``.
         seed: of initialisation (by the caller), order and augmentation.
         workers: processes that cut out and augment people, for each that trains; 0 does it in that one.
         validate_every: epochs between validations; the last epoch always validates.
@@ -94,6 +96,10 @@ class TrainConfig:
         bad_images: ``"stop"`` at an image that cannot be read, or ``"skip"`` it, in validation too.
         save_every: how often the state of the training is saved within an epoch, see :class:`Interval`; it always is
             at an epoch's end.
+        optimizer: ``"adam"``, or ``"sgd"``, which has momentum.
+        momentum: of ``sgd``.
+        weight_decay: of all weights; it ruins training with ``adam``.
+        final_rate: what ``cosine`` and ``poly`` fall to, as a share of the highest rate.
     """
 
     epochs: int = 210
@@ -116,6 +122,10 @@ class TrainConfig:
     deterministic: bool = True
     bad_images: BadImages = "stop"
     save_every: str = "10min"
+    optimizer: Optimizer = "adam"
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    final_rate: float = 0.0
 
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():
@@ -128,9 +138,15 @@ class TrainConfig:
                 raise InputError(
                     f"TrainConfig: {name}: expected one of {', '.join(choices)}, got {getattr(self, name)!r}"
                 )
-        if not 0 <= self.ema < 1:
-            raise InputError(f"TrainConfig: ema: expected at least 0 and less than 1, got {self.ema}")
+        for name in ("ema", "momentum", "weight_decay", "final_rate"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"TrainConfig: {name}: expected at least 0 and less than 1, got {getattr(self, name)}")
         Interval.of(self.save_every)
+
+    def outcome(self) -> TrainConfig:
+        """The same without what changes how a run goes, but not what comes out."""
+        defaults = TrainConfig()
+        return replace(self, workers=defaults.workers, save_every=defaults.save_every)
 
     def peak_learning_rate(self, people_per_step: int) -> float:
         """The highest rate of a run, linear in the people per step if there is a reference to scale by."""
@@ -140,7 +156,7 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides the outcome of a run, beside the data.
+    """Everything that decides the outcome of a run that trains for poses, beside the data.
 
     Args:
         model: name of the network.
@@ -153,6 +169,7 @@ class Recipe:
         data: the kind of data that the recipe is for.
         box_convention: how boxes of COCO's form are clipped to their images, to train and to validate with, see
             :func:`~litehrnet_cuda.data.transforms.clip_annotated_boxes`.
+        task: tells recipes of one task from those of another.
     """
 
     model: str = "litehrnet_18"
@@ -164,6 +181,7 @@ class Recipe:
     training: TrainConfig = field(default_factory=TrainConfig)
     data: DataKind = "any"
     box_convention: BoxConvention = "mmpose1"
+    task: Literal["pose"] = "pose"
 
     def __post_init__(self) -> None:
         get_variant(self.model)  # an unknown name is better said before the work than after it
@@ -180,8 +198,7 @@ class Recipe:
 
     def outcome(self) -> Recipe:
         """The recipe without what changes how a run goes, but not what comes out."""
-        defaults = TrainConfig()
-        return replace(self, training=replace(self.training, workers=defaults.workers, save_every=defaults.save_every))
+        return replace(self, training=self.training.outcome())
 
 
 def default_sigma(size: tuple[int, int]) -> float:

@@ -1,6 +1,8 @@
 """Recipes as files: those that come with the package, your own in TOML or JSON, and single settings changed.
 
-A file holds the fields of :class:`~litehrnet_cuda.engine.recipe.Recipe`, those with fields of their own as tables.
+A file holds the fields of :class:`~litehrnet_cuda.engine.recipe.Recipe`, or of
+:class:`~litehrnet_cuda.engine.segmentation_recipe.SegmentationRecipe` with ``task = "segmentation"``; those with fields
+of their own as tables.
 ``base = "name"`` takes everything else from another recipe, and ``about`` says in a few words what it is.
 """
 
@@ -16,6 +18,7 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from litehrnet_cuda.engine.recipe import Recipe
+from litehrnet_cuda.engine.segmentation_recipe import SegmentationRecipe
 from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.models.registry import list_models
 
@@ -27,6 +30,8 @@ else:
 FOLDER = Path(__file__).resolve().parents[1] / "recipes"
 DEFAULT = "generated"
 Table = dict[str, Any]
+AnyRecipe = Recipe | SegmentationRecipe
+RECIPES: dict[str, type[AnyRecipe]] = {"pose": Recipe, "segmentation": SegmentationRecipe}  # by task
 
 
 def list_recipes() -> dict[str, str]:
@@ -34,7 +39,7 @@ def list_recipes() -> dict[str, str]:
     return {path.stem: str(_read_table(path).get("about", "")) for path in sorted(FOLDER.glob("*.toml"))}
 
 
-def load_recipe(name_or_path: str | Path = DEFAULT, changes: Mapping[str, Any] | None = None) -> Recipe:
+def load_recipe(name_or_path: str | Path = DEFAULT, changes: Mapping[str, Any] | None = None) -> AnyRecipe:
     """A recipe by name or from a file, with some settings changed.
 
     Args:
@@ -63,24 +68,26 @@ def settings(value: Any, prefix: str = "") -> Table:
     return found
 
 
-def differences(one: Recipe, other: Recipe) -> dict[str, tuple[Any, Any]]:
-    """The settings, as ``training.epochs``, in which recipes give other outcomes, with both values."""
+def differences(one: AnyRecipe, other: AnyRecipe) -> dict[str, tuple[Any, Any]]:
+    """The settings, as ``training.epochs``, in which recipes give other outcomes, with both values; None where one has
+    no such setting."""
     ours, theirs = settings(one.outcome()), settings(other.outcome())
-    return {name: (ours[name], theirs[name]) for name in ours if ours[name] != theirs[name]}
+    pairs = {name: (ours.get(name), theirs.get(name)) for name in (*ours, *theirs)}
+    return {name: (before, now) for name, (before, now) in pairs.items() if before != now}
 
 
-def to_json(recipe: Recipe) -> str:
+def to_json(recipe: AnyRecipe) -> str:
     """The resolved recipe, as :func:`load_recipe` takes it from a file."""
     return json.dumps(dataclasses.asdict(recipe), indent=1) + "\n"
 
 
-def recipe_of(values: Mapping[str, Any], source: str) -> Recipe:
+def recipe_of(values: Mapping[str, Any], source: str) -> AnyRecipe:
     """A recipe from what :func:`dataclasses.asdict` made of it.
 
     Raises:
         InputError: if it is none.
     """
-    recipe: Recipe = _build(Recipe, dict(values), source)
+    recipe: AnyRecipe = _build(_kind(values, source), dict(values), source)
     return recipe
 
 
@@ -146,14 +153,23 @@ def _merged(base: Table, changes: Table) -> Table:
 
 
 def _change(table: Table, name: str, value: Any, source: str) -> None:
-    if name not in _names(Recipe):
-        raise InputError(f"{source}: there is no setting {name!r:.60}{_nearest(name, _names(Recipe))}")
+    known = _names(_kind(table, source))
+    if name not in known:
+        raise InputError(f"{source}: there is no setting {name!r:.60}{_nearest(name, known)}")
     *parts, last = name.split(".")
     for part in parts:
         table = table.setdefault(part, {})
         if not isinstance(table, dict):
             raise InputError(f"{source}: {part}: expected a table of settings, got {table!r:.60}")
     table[last] = value
+
+
+def _kind(table: Mapping[str, Any], source: str) -> type[AnyRecipe]:
+    """What a table is a recipe for: poses, if it does not say."""
+    task = table.get("task", "pose")
+    if not isinstance(task, str) or task not in RECIPES:
+        raise InputError(f"{source}: task: expected one of {', '.join(RECIPES)}, got {task!r:.60}")
+    return RECIPES[task]
 
 
 def _names(kind: Any, prefix: str = "") -> list[str]:
@@ -176,21 +192,23 @@ def _nearest(name: str, known: list[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def _build(kind: Any, table: Any, source: str, prefix: str = "") -> Any:
-    """A dataclass from a table, field by field."""
+def _build(kind: Any, table: Any, source: str, prefix: str = "", within: Any = None) -> Any:
+    """A dataclass from a table, field by field; ``within`` is what it is a part of."""
     if not isinstance(table, dict):
         raise InputError(f"{source}: {prefix[:-1]}: expected a table of settings, got {table!r:.60}")
     known = dict(_fields(kind))
     for name in table:
         if name not in known:
-            near = _nearest(f"{prefix}{name}", _names(Recipe))
+            near = _nearest(f"{prefix}{name}", _names(within or kind))
             raise InputError(f"{source}: there is no setting {prefix + str(name)!r:.60}{near}")
-    return kind(**{name: _convert(known[name], value, source, prefix + name) for name, value in table.items()})
+    return kind(
+        **{name: _convert(known[name], value, source, prefix + name, within or kind) for name, value in table.items()}
+    )
 
 
-def _convert(kind: Any, value: Any, source: str, name: str) -> Any:
+def _convert(kind: Any, value: Any, source: str, name: str, within: Any) -> Any:
     if dataclasses.is_dataclass(kind):
-        return _build(kind, value, source, f"{name}.")
+        return _build(kind, value, source, f"{name}.", within)
     converted = _fitting(kind, value)
     if converted is None:
         raise InputError(f"{source}: {name}: expected {_in_words(kind)}, got {value!r:.60}")

@@ -45,12 +45,12 @@ class RunFiles:
 
     @property
     def metrics(self) -> Path:
-        """Average precision on the validation people."""
+        """Accuracy on the part to validate with."""
         return self.folder / "metrics.json"
 
     @property
     def curve(self) -> Path:
-        """Loss and average precision over the steps."""
+        """Loss and accuracy over the steps."""
         return self.folder / "curve.png"
 
     @property
@@ -60,7 +60,7 @@ class RunFiles:
 
     @property
     def worst_and_best(self) -> Path:
-        """The people that were found worst, and those that were found best."""
+        """The people or images that were found worst, and those that were found best."""
         return self.folder / "worst_and_best.png"
 
     def clear(self) -> None:

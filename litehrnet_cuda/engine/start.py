@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Literal
 
-from litehrnet_cuda.engine.recipe import Recipe
-from litehrnet_cuda.engine.recipe_files import differences, recipe_of
+from litehrnet_cuda.engine.recipe_files import AnyRecipe, differences, recipe_of
 from litehrnet_cuda.engine.run_files import RunFiles
 from litehrnet_cuda.engine.state import TrainingState
 from litehrnet_cuda.errors import InputError
@@ -17,7 +16,7 @@ from litehrnet_cuda.errors import InputError
 Start = Literal["auto", "resume", "anew"]
 
 
-def state_to_go_on_from(files: RunFiles, recipe: Recipe, start: Start) -> TrainingState:
+def state_to_go_on_from(files: RunFiles, recipe: AnyRecipe, start: Start) -> TrainingState:
     """The state in a folder, or the beginning, compared with a recipe, but not yet with data.
 
     Raises:
@@ -33,11 +32,13 @@ def state_to_go_on_from(files: RunFiles, recipe: Recipe, start: Start) -> Traini
     state = TrainingState.load(files.state)
     earlier = recipe_of(state.recipe, str(files.state))
     changed = differences(earlier, recipe)
-    if "model" in changed:
-        raise InputError(
-            f"{files.state}: expected the state of a training of {recipe.model}, got one of {earlier.model}; choose "
-            "another --out, or train anew with --restart"
-        )
+    for name in ("task", "model"):
+        if name in changed:
+            before, now = changed[name]
+            raise InputError(
+                f"{files.state}: expected the state of a training of {now}, got one of {before}; choose another --out, "
+                "or train anew with --restart"
+            )
     if changed and start == "auto":
         listed = ", ".join(f"{name} was {before} and is {now}" for name, (before, now) in list(changed.items())[:4])
         raise InputError(
@@ -63,8 +64,8 @@ def take_data(
         state: is changed: its best score is forgotten if scores of now don't compare with it.
         files: where it is from.
         start: whether other data are refused.
-        people: number of people to train with.
-        data: digest by part, as of :attr:`~litehrnet_cuda.data.annotations.PoseAnnotations.digest`.
+        people: number of people, or of images, to train with.
+        data: digest by part, as their annotations have it.
         measure: what else decides the score, by name.
 
     Returns:

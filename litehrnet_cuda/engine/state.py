@@ -23,7 +23,7 @@ class TrainingState:
 
     Args:
         recipe: all settings, as JSON has them.
-        people: number of people to train with.
+        people: number of people, or of images, to train with.
         epoch: the current one, from 1.
         batches: how many of it are done.
         batch_size: over all processes, that ``batches`` counts.

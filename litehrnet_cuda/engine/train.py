@@ -1,4 +1,4 @@
-"""The training loop: epochs, validations, and the state to go on from."""
+"""The training loop: epochs, validations, and the state to go on from. What is learnt is of no account here."""
 
 from __future__ import annotations
 
@@ -9,24 +9,25 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from litehrnet_cuda.data.pose_dataset import PoseDataset, batches, use_one_thread
+from litehrnet_cuda.data.pose_dataset import batches, use_one_thread
 from litehrnet_cuda.engine.determinism import deterministic_algorithms
 from litehrnet_cuda.engine.distributed import ALONE, Processes
 from litehrnet_cuda.engine.interruption import Interruption, ignore_interrupts, orderly_stops
-from litehrnet_cuda.engine.learner import Learner
+from litehrnet_cuda.engine.learner import Learner, Network
 from litehrnet_cuda.engine.log import TrainingLog
+from litehrnet_cuda.engine.losses import Loss, heatmap_loss
 from litehrnet_cuda.engine.order import BatchOrder
 from litehrnet_cuda.engine.recipe import Interval, TrainConfig
 from litehrnet_cuda.engine.schedule import learning_rate_factor
 from litehrnet_cuda.engine.state import TrainingState, random_states, restore_random_states
 from litehrnet_cuda.errors import InputError
-from litehrnet_cuda.models.litehrnet import PoseNetwork
 
 CURVE_POINTS = 10  # of the loss in an epoch
 _SECONDS_BETWEEN_LOOKS = 1.0  # at the loss, which waits for the device
@@ -41,24 +42,36 @@ class Validation:
         metrics: all figures, for the log.
         score: the one that tells which weights are the best; None if there is none.
         score_name: what it is.
+        measured_in: what it was measured in, such as "annotated boxes", for the log.
     """
 
     metrics: dict[str, float]
     score: float | None = None
     score_name: str = "score"
+    measured_in: str = ""
 
 
-# Called with the network.
-Validate = Callable[[PoseNetwork], Validation]
+class TrainingData(Protocol):
+    """Samples that depend on the epoch and their number alone."""
+
+    unit: str  # what they are, such as "people"
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]: ...
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the random numbers of an epoch, from 1."""
 
 
 def train(
-    model: PoseNetwork,
-    dataset: PoseDataset,
+    model: Network,
+    dataset: TrainingData,
     config: TrainConfig,
     *,
-    validate: Validate | None = None,
-    keep_best: Callable[[PoseNetwork], None] | None = None,
+    loss: Loss = heatmap_loss,
+    validate: Callable[[Network], Validation] | None = None,
+    keep_best: Callable[[Network], None] | None = None,
     log: TrainingLog | None = None,
     state: TrainingState | None = None,
     state_file: Path | None = None,
@@ -68,8 +81,9 @@ def train(
 
     Args:
         model: on the device to train on.
-        dataset: people and heat maps.
+        dataset: people and heat maps, or images and masks.
         config: see :class:`~litehrnet_cuda.engine.recipe.TrainConfig`.
+        loss: that suits the network and the data.
         validate: called with the network in evaluation mode after every ``config.validate_every`` epochs, in every
             process, with the same weights; its figures are logged.
         keep_best: called with the network after a validation with a higher score than all before, by the first process
@@ -85,22 +99,22 @@ def train(
         what ``validate`` returned.
 
     Raises:
-        InputError: if there are fewer people than two for each process, which batch norm needs, or a state is of other
-            people; as ``TrainingStopped``, naming the last good state, if the loss is no longer finite, or memory, disk
+        InputError: if there are fewer samples than two for each process, which batch norm needs, or a state is of other
+            data; as ``TrainingStopped``, naming the last good state, if the loss is no longer finite, or memory, disk
             or images give out.
         Interrupted: a ``KeyboardInterrupt``, at Ctrl-C or SIGTERM, after the state is saved.
     """
     if len(dataset) < 2 * processes.count:
         many = f" in each of {processes.count} processes" if processes.count > 1 else ""
-        raise InputError(f"train: expected at least two people to train with{many}, got {len(dataset)}")
+        raise InputError(f"train: expected at least two {dataset.unit} to train with{many}, got {len(dataset)}")
     state = state or TrainingState({}, len(dataset))
     if state.people != len(dataset):
         raise InputError(
-            f"train: expected the {state.people} people that the training was begun with, got {len(dataset)}; go on "
-            "with the same data, or train anew with --restart"
+            f"train: expected the {state.people} {dataset.unit} that the training was begun with, got "
+            f"{len(dataset)}; go on with the same data, or train anew with --restart"
         )
     run = _Run(
-        Learner(model, config, processes),
+        Learner(model, config, processes, loss=loss),
         dataset,
         config,
         validate,
@@ -123,14 +137,14 @@ def train(
 
 
 @dataclass
-class _Run:
+class _Run(Generic[Network]):
     """A run on its way. ``state`` is where it is: the steps write it, and saving it is all that saving takes."""
 
-    learner: Learner
-    dataset: PoseDataset
+    learner: Learner[Network]
+    dataset: TrainingData
     config: TrainConfig
-    validate: Validate | None
-    keep_best: Callable[[PoseNetwork], None] | None
+    validate: Callable[[Network], Validation] | None
+    keep_best: Callable[[Network], None] | None
     log: TrainingLog
     state: TrainingState
     state_file: Path | None
@@ -161,8 +175,8 @@ class _Run:
             self.learner.load_state_dict(state.learner)
             restore_random_states(state.random)
             self.saved = self._place()
-        self.loader = DataLoader(
-            self.dataset,
+        self.loader: DataLoader[dict[str, Tensor]] = DataLoader(
+            self.dataset,  # type: ignore[arg-type]  # which is no Dataset by name
             batch_sampler=self.order,
             num_workers=config.workers,
             worker_init_fn=_start_worker,
@@ -216,6 +230,7 @@ class _Run:
         self.done = steps = 0
         source = iter(batches(self.loader))
         while group := _take(source, self.config.accumulate):
+            self._seed_step()
             self.unread.append(self.learner.step(group, self._rate()))
             state.batches += len(group)
             self.done += len(group)
@@ -238,6 +253,11 @@ class _Run:
                 raise KeyboardInterrupt
         self._read_losses()
 
+    def _seed_step(self) -> None:
+        """Makes the random numbers of a step, those of dropout, depend on its place and the process alone."""
+        place = (self.config.seed, self.state.epoch, self.state.batches, self.processes.rank)
+        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
+
     def _rate(self, ago: int = 0) -> float:
         """The rate of the next step, or of one that many steps before."""
         return self.peak_rate * learning_rate_factor(
@@ -245,6 +265,7 @@ class _Run:
             self.scheduled_steps,
             warm_up_steps=self.config.warm_up_steps,
             decay=self.config.decay,
+            final=self.config.final_rate,
         )
 
     def _is_due(self, steps: int, now: float) -> bool:
@@ -292,7 +313,7 @@ class _Run:
         found = self.validate(network)
         record |= found.metrics
         if found.score is not None:
-            record |= {"score": found.score, "score_name": found.score_name}
+            record |= {"score": found.score, "score_name": found.score_name, "measured_in": found.measured_in}
             if self.state.best is None or found.score > self.state.best:
                 self.state.best = found.score
                 if self.keep_best is not None and self.processes.first:

@@ -111,7 +111,9 @@ def recipes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Recipe, dict[str, Any
 
     def remember(folder: Path, recipe: Recipe, *people: Any, **options: Any) -> Any:
         calls.append((recipe, options))
-        return SimpleNamespace(folder=folder), SimpleNamespace(score=0.5, score_name="AP", boxes="annotated")
+        return SimpleNamespace(folder=folder), SimpleNamespace(
+            score=0.5, score_name="AP", boxes="annotated", measured_in="annotated boxes"
+        )
 
     monkeypatch.setattr(engine_run, "run_training", remember)
     return calls

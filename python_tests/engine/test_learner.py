@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -201,3 +202,30 @@ def test_the_state_of_another_network_is_one_sentence() -> None:
     state["network"]["unknown"] = torch.ones(1)
     with pytest.raises(InputError, match="unknown of shape none, got"):
         Learner(network(), TrainConfig()).load_state_dict(state)
+
+
+def test_sgd_has_momentum_and_weight_decay() -> None:
+    """PyTorch's definition: v = momentum v + gradient + decay w, then w -= rate v; v begins as the first gradient."""
+    learner = Learner(network(), TrainConfig(optimizer="sgd", momentum=0.8, weight_decay=0.1))
+    velocity: dict[str, Tensor] = {}
+    for seed in (1, 2):
+        before = weights(learner)
+        learner.step([batch(seed)], RATE)
+        for name, gradient in gradients(learner).items():
+            velocity[name] = 0.8 * velocity.get(name, torch.zeros_like(gradient)) + gradient + 0.1 * before[name]
+            # fp32, in another order of operations.
+            torch.testing.assert_close(
+                weights(learner)[name], before[name] - RATE * velocity[name], rtol=1e-6, atol=1e-7, msg=name
+            )
+    assert velocity
+
+
+def test_another_loss_is_what_is_made_small() -> None:
+    def loss(outputs: Tensor, found: Mapping[str, Tensor]) -> Tensor:
+        return (outputs - found["sought"]).abs().mean()
+
+    samples = {"image": batch(1)["image"], "sought": torch.full((3, 3, 8, 8), 2.0)}
+    learner = Learner(network(), TrainConfig(), loss=loss)
+    first = learner.step([samples], RATE).item()
+    assert first == pytest.approx((network().train()(samples["image"]) - 2).abs().mean().item())
+    assert learner.step([samples], RATE).item() < first

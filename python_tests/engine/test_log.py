@@ -22,6 +22,7 @@ RECORD: dict[str, Any] = {
     "AP": 0.25,
     "score": 0.25,
     "score_name": "AP",
+    "measured_in": "annotated boxes",
 }
 
 
@@ -42,7 +43,8 @@ def test_an_epoch_is_a_line_that_stays(capsys: pytest.CaptureFixture[str]) -> No
         log.show(2, 0.5, 1e-3, 100.0)
         log.epoch(RECORD)
         log.epoch(
-            {name: value for name, value in RECORD.items() if "score" not in name and name != "AP"} | {"epoch": 3}
+            {name: value for name, value in RECORD.items() if "score" not in name and name not in ("AP", "measured_in")}
+            | {"epoch": 3}
         )
     printed = capsys.readouterr()
     assert printed.out == ""
@@ -132,7 +134,15 @@ def test_without_tensorboard_there_is_no_folder(tmp_path: Path, monkeypatch: pyt
 def test_the_curve_has_the_loss_within_and_the_score_after_epochs() -> None:
     history = [
         {"step": 4, "loss_curve": [4.0, 2.0], "loss": 3.0, "learning_rate": 0.1},
-        {"step": 8, "loss_curve": [1.0, 0.5], "loss": 0.75, "learning_rate": 0.2, "score": 0.25, "score_name": "AP"},
+        {
+            "step": 8,
+            "loss_curve": [1.0, 0.5],
+            "loss": 0.75,
+            "learning_rate": 0.2,
+            "score": 0.25,
+            "score_name": "AP",
+            "measured_in": "annotated boxes",
+        },
     ]
     assert curve(history) == [
         {"step": 1, "loss": 4.0},

@@ -36,6 +36,19 @@ def test_cosine_falls_from_one_through_a_half_to_zero() -> None:
     assert factors == pytest.approx([1, 0.5, 0])
 
 
+def test_poly_is_mmsegmentation_s() -> None:
+    """mmcv: (base - min_lr) (1 - step / steps)^power + min_lr; the published recipe: 0.01, 1e-4, 0.9."""
+    for step in (0, 1, 4000, 79_999):
+        expected = (0.01 - 1e-4) * (1 - step / 80_000) ** 0.9 + 1e-4
+        factor = learning_rate_factor(step, 80_000, warm_up_steps=0, decay="poly", final=0.01)
+        assert 0.01 * factor == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(("decay", "expected"), [("cosine", 0.2), ("poly", 0.2), ("step", 0.01)])
+def test_what_falls_to_zero_can_fall_to_less(decay: Decay, expected: float) -> None:
+    assert learning_rate_factor(1000, 1000, warm_up_steps=0, decay=decay, final=0.2) == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("decay", DECAYS)
 @pytest.mark.parametrize("total", [1, 2, 3, 10, 100])
 def test_short_runs_warm_up_for_a_third_at_most(decay: Decay, total: int) -> None:

@@ -15,14 +15,15 @@ if TYPE_CHECKING:
     from litehrnet_cuda.data.annotations import PoseAnnotations
     from litehrnet_cuda.data.check import SplitReport
     from litehrnet_cuda.data.datasets import Split
+    from litehrnet_cuda.data.mask_check import MaskReport
     from litehrnet_cuda.data.pose_dataset import PoseDataset
     from litehrnet_cuda.keypoints import KeypointSet
 
     Array = np.ndarray[Any, Any]
 
 EPILOG = """\
-PATH is a folder with COCO's or MPII's layout, a TOML file that describes a data set (docs/own_data.md), or one
-JSON file of annotations.
+PATH is a folder with COCO's, MPII's or Cityscapes' layout, or of images and masks, a TOML file that describes a data
+set (docs/own_data.md), or one JSON file of annotations. Of drawn people, --masks looks at the masks.
 
 Errors are what training would stop at or leave out by mistake; warnings may be meant. The picture shows people as they
 are annotated and, beside it, as training would see them, cut out and augmented.
@@ -38,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     parser.add_argument("path", metavar="PATH", help="the data set")
     parser.add_argument("--images", metavar="DIR", help="of the images, if PATH is a JSON file (default: as in COCO)")
+    parser.add_argument("--masks", action="store_true", help="of data with people and masks, check the masks")
     parser.add_argument("--fast", action="store_true", help="look whether images are there, but do not read them")
     parser.add_argument("--out", metavar="FILE", help="draw people into this picture, such as samples.png")
     parser.add_argument(
@@ -55,8 +57,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
+    from litehrnet_cuda.cli.check_masks import check_masks
     from litehrnet_cuda.data.check import check_splits
+    from litehrnet_cuda.data.mask_datasets import has_masks
 
+    if args.masks or has_masks(args.path):
+        return check_masks(args)
     splits = find(args)
     with tqdm(unit="image", disable=None, leave=False) as bar:
 
@@ -95,7 +101,7 @@ def find(args: argparse.Namespace) -> dict[str, Split]:
     return locate_splits(path)
 
 
-def print_problems(report: SplitReport, first: int) -> None:
+def print_problems(report: SplitReport | MaskReport, first: int) -> None:
     """The problems of one part, those of a kind together."""
     from litehrnet_cuda.data.check import by_kind
 

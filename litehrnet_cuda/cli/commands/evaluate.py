@@ -1,4 +1,4 @@
-"""`litehrnet evaluate`: accuracy on annotated people."""
+"""`litehrnet evaluate`: accuracy on annotated people, or on images with masks."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from litehrnet_cuda.cli.arguments import add_estimator_arguments, create_estimator, whole_number
+from litehrnet_cuda.cli.segmentation import add_window_arguments, evaluate_masks, is_segmentation
 
 if TYPE_CHECKING:
     from litehrnet_cuda.data.annotations import PersonBox, PoseAnnotations
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--annotations", metavar="FILE", help="JSON of COCO key points or MPII")
-    source.add_argument("--data", metavar="PATH", help="data set, a folder or a TOML file: its validation people")
+    source.add_argument("--data", metavar="PATH", help="folder or TOML file of data: the part to validate with")
     parser.add_argument("--images", metavar="DIR", help="folder of the images (default: where COCO and MPII have it)")
     parser.add_argument("--detections", metavar="FILE", help="boxes of a person detector, in COCO's results format")
     parser.add_argument(
@@ -42,6 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--workers", type=whole_number, default=0, metavar="N", help="processes that read images (default: 0)"
     )
     add_estimator_arguments(parser, more_decoders=(EVERY_DECODER,))
+    add_window_arguments(parser)
+    parser.set_defaults(batch_size=None)  # people or windows, of which fewer fit
 
 
 def run(args: argparse.Namespace) -> int:
@@ -52,6 +55,9 @@ def run(args: argparse.Namespace) -> int:
     device = own_device(choose_device(args.device), shared=True)
     args.device = str(device)
     with plain_failures("try a smaller --batch-size"), connected(device) as processes:
+        if is_segmentation(args):
+            return evaluate_masks(args, processes)
+        args.batch_size = args.batch_size or 64
         return _evaluate(args, processes)
 
 

@@ -1,4 +1,4 @@
-"""`litehrnet train`: a network by a recipe, on generated people or a data set of your own."""
+"""`litehrnet train`: a network for poses or segmentation by a recipe, on generated people or data of your own."""
 
 from __future__ import annotations
 
@@ -13,22 +13,25 @@ if TYPE_CHECKING:
     import torch
 
     from litehrnet_cuda.engine.distributed import Processes
-    from litehrnet_cuda.engine.recipe import Recipe
+    from litehrnet_cuda.engine.evaluate import Evaluation
+    from litehrnet_cuda.engine.evaluate_segmentation import SegmentationEvaluation
+    from litehrnet_cuda.engine.recipe_files import AnyRecipe
+    from litehrnet_cuda.engine.run_files import RunFiles
     from litehrnet_cuda.engine.start import Start
 
 EPILOG = """\
 A run that was stopped goes on with the same command, to the bit. docs/training.md says more, also on several GPUs:
   torchrun --nproc-per-node 8 -m litehrnet_cuda train litehrnet_30_coco_256x192 --data coco --out runs/mine
 writes
-  OUT/model.safetensors  the weights, with the network's name, joints and input size
+  OUT/model.safetensors  the weights, with the network's name, joints or classes, and input size
   OUT/best.safetensors   those with the highest score in a validation
   OUT/state.pt           what the training goes on from
   OUT/recipe.json        everything that decided the outcome, beside the data; can be given as RECIPE
   OUT/log.jsonl          loss, learning rate and accuracy of every epoch; OUT/tensorboard where that is installed
-  OUT/metrics.json       accuracy on the validation people, in their annotated boxes
+  OUT/metrics.json       accuracy on the part to validate with; of people, in their annotated boxes
   OUT/curve.png          loss and accuracy over the steps
   OUT/predictions.png    predictions beside the truth
-  OUT/worst_and_best.png the people that were found worst, and those that were found best
+  OUT/worst_and_best.png the people or images that were found worst, and those that were found best
 """
 
 
@@ -39,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="name or .toml or .json file (default: generated)")
     parser.add_argument("--list", action="store_true", help="show the recipes, and end")
     parser.add_argument("--out", metavar="DIR", help="folder for the results")
-    parser.add_argument("--data", metavar="DIR", help="folder of COCO or MPII, or .toml (default: generated people)")
+    parser.add_argument("--data", metavar="DIR", help="of COCO, MPII, Cityscapes, masks, or .toml (default: generated)")
     parser.add_argument("--images", type=at_least_one, default=2000, metavar="N", help="generated (default: 2000)")
     parser.add_argument("--resume", action="store_true", help="go on in OUT even with another recipe")
     parser.add_argument("--restart", action="store_true", help="train anew, and replace what is in OUT")
@@ -129,13 +132,16 @@ def _list() -> int:
     return 0
 
 
-def _recipe(args: argparse.Namespace) -> Recipe:
+_OF = {"coco": "COCO's", "mpii": "MPII's", "cityscapes": "Cityscapes'"}
+
+
+def _recipe(args: argparse.Namespace) -> AnyRecipe:
     from litehrnet_cuda.engine.recipe import default_sigma
     from litehrnet_cuda.engine.recipe_files import DEFAULT, load_recipe, parse_value
     from litehrnet_cuda.errors import InputError
 
     changes: dict[str, Any] = {}
-    if args.size is not None:
+    if args.size is not None and load_recipe(args.recipe or DEFAULT).task == "pose":
         changes["sigma"] = default_sigma(args.size)
     for option, setting in _SETTINGS.items():
         value = getattr(args, option)
@@ -149,25 +155,28 @@ def _recipe(args: argparse.Namespace) -> Recipe:
     recipe = load_recipe(args.recipe or DEFAULT, changes)
     if recipe.data != "any" and not args.data:
         raise InputError(
-            f"{args.recipe}: is for {recipe.data.upper()}'s images, which are not embedded; name their folder with "
-            f"--data, or train on generated people without a recipe"
+            f"{args.recipe}: is for {_OF[recipe.data]} images, which are not embedded; name their folder with "
+            f"--data, or train on generated people: without a recipe, or with generated_segmentation"
         )
     return recipe
 
 
-def _train(args: argparse.Namespace, recipe: Recipe, device: torch.device, start: Start, processes: Processes) -> int:
+def _train(
+    args: argparse.Namespace, recipe: AnyRecipe, device: torch.device, start: Start, processes: Processes
+) -> int:
     from litehrnet_cuda.data import datasets
+    from litehrnet_cuda.data.mask_datasets import find_mask_splits
+    from litehrnet_cuda.engine.recipe import Recipe
     from litehrnet_cuda.engine.run import run_training
     from litehrnet_cuda.engine.run_files import RunFiles
     from litehrnet_cuda.engine.start import state_to_go_on_from
     from litehrnet_cuda.files import output_folder
 
-    if args.data:
-        people = datasets.find_splits(args.data, box_convention=recipe.box_convention)
-    else:
+    source = args.data
+    if not source:
         # Before data are drawn, which would replace those of the training that is there.
         state = state_to_go_on_from(RunFiles(Path(args.out)), recipe, start)
-        data = output_folder(args.out) / "data"
+        source = data = output_folder(args.out) / "data"
 
         def draw() -> None:
             if processes.first:
@@ -180,17 +189,19 @@ def _train(args: argparse.Namespace, recipe: Recipe, device: torch.device, start
                 )
 
         processes.gathered(draw)
-        people = datasets.find_splits(data, box_convention=recipe.box_convention)
-    files, evaluation = run_training(
-        output_folder(args.out),
-        recipe,
-        *people,
-        device=device,
-        start=start,
-        processes=processes,
-        progress=processes.first,
-    )
+    common: dict[str, Any] = {
+        "device": device, "start": start, "processes": processes, "progress": processes.first
+    }  # fmt: skip
+    files: RunFiles
+    evaluation: Evaluation | SegmentationEvaluation
+    if isinstance(recipe, Recipe):
+        people = datasets.find_splits(source, box_convention=recipe.box_convention)
+        files, evaluation = run_training(output_folder(args.out), recipe, *people, **common)
+        on = f"{len(people[1].people)} people"
+    else:
+        masks = find_mask_splits(source)
+        files, evaluation = run_training(output_folder(args.out), recipe, *masks, **common)
+        on = f"{len(masks[1])} images"
     if processes.first:
-        score = f"{evaluation.score_name} {evaluation.score:.3f} ({evaluation.boxes} boxes)"
-        print(f"{score} on {len(people[1].people)} people; see {files.folder}")
+        print(f"{evaluation.score_name} {evaluation.score:.3f} ({evaluation.measured_in}) on {on}; see {files.folder}")
     return 0
