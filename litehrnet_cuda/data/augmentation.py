@@ -68,16 +68,14 @@ class Augmentation:
     def __post_init__(self) -> None:
         for name in ("flip_probability", "rotation_probability", "half_body_probability", "shift_probability"):
             if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"Augmentation: {name}: expected a probability from 0 to 1, got {getattr(self, name)}")
+                raise InputError(f"augmentation.{name}: expected a probability from 0 to 1, got {getattr(self, name)}")
         for name in ("scale", "shift"):
             if not 0 <= getattr(self, name) < 1:
-                raise InputError(
-                    f"Augmentation: {name}: expected at least 0 and less than 1, got {getattr(self, name)}"
-                )
+                raise InputError(f"augmentation.{name}: expected at least 0 and less than 1, got {getattr(self, name)}")
         if not 0 <= self.rotation <= 180:
-            raise InputError(f"Augmentation: rotation: expected degrees from 0 to 180, got {self.rotation}")
+            raise InputError(f"augmentation.rotation: expected degrees from 0 to 180, got {self.rotation}")
         if self.style not in STYLES:
-            raise InputError(f"Augmentation: style: expected one of {', '.join(STYLES)}, got {self.style!r}")
+            raise InputError(f"augmentation.style: expected one of {', '.join(STYLES)}, got {self.style!r}")
 
     def draw(self, random: np.random.Generator) -> Change:
         """A change for one person. Always the same numbers are drawn in the same order, so that switching one part off

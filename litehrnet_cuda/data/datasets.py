@@ -13,7 +13,7 @@ from tqdm import tqdm
 from litehrnet_cuda.data.annotations import PoseAnnotations, Problem
 from litehrnet_cuda.data.coco import CocoKeypoints
 from litehrnet_cuda.data.description import read_description
-from litehrnet_cuda.data.generated.coco_folder import write_coco
+from litehrnet_cuda.data.generated.coco_folder import generator_parameters, write_coco
 from litehrnet_cuda.data.mpii import MpiiKeypoints
 from litehrnet_cuda.data.transforms import BoxConvention
 from litehrnet_cuda.errors import InputError
@@ -183,6 +183,13 @@ def generate_splits(
             write_coco(folder, count, seed, split, replace=replace, workers=workers, progress=partial(_show, bar))
             _show(bar, count)  # also where the drawings were there already
     return find_coco_splits(folder)
+
+
+def drawn_with(folder: str | Path) -> tuple[Any, Any] | None:
+    """Number of images to train with and seed of what :func:`generate_splits` has drawn; None if it has not."""
+    file = Path(folder) / "annotations" / "person_keypoints_train.json"
+    found = generator_parameters(file) if file.exists() else None
+    return None if found is None else (found.get("count"), found.get("seed"))
 
 
 def _show(bar: Any, done: int) -> None:

@@ -47,17 +47,15 @@ class MaskAugmentation:
     def __post_init__(self) -> None:
         if not 0 < self.least_scale <= self.most_scale < 100:
             raise InputError(
-                "MaskAugmentation: least_scale, most_scale: expected 0 < least_scale <= most_scale, got "
+                "augmentation.least_scale, most_scale: expected 0 < least_scale <= most_scale, got "
                 f"{self.least_scale} and {self.most_scale}"
             )
         for name in ("flip_probability", "color_probability"):
             if not 0 <= getattr(self, name) <= 1:
-                raise InputError(
-                    f"MaskAugmentation: {name}: expected a probability from 0 to 1, got {getattr(self, name)}"
-                )
+                raise InputError(f"augmentation.{name}: expected a probability from 0 to 1, got {getattr(self, name)}")
         if not 0 < self.largest_share <= 1:
             raise InputError(
-                f"MaskAugmentation: largest_share: expected more than 0 and at most 1, got {self.largest_share}"
+                f"augmentation.largest_share: expected more than 0 and at most 1, got {self.largest_share}"
             )
 
 

@@ -138,6 +138,9 @@ def _reason(error: Exception, advice: str) -> str | None:
         return f"out of memory: {advice}"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk is full ({error.filename or error.strerror}): make room"
+    if isinstance(error, OSError) and error.errno == errno.EFBIG:
+        place = error.filename or error.strerror
+        return f"the disk, or a limit (ulimit -f), allows no file of that size ({place}): choose another place"
     if "DataLoader worker" in text:
         return (
             "a process that reads images has died, most likely because memory, or shared memory in /dev/shm, is used "

@@ -71,12 +71,11 @@ class TrainingLog:
         if self._file is not None:
             with self._file.open("a") as file:
                 file.write(json.dumps(record) + "\n")
-        skipped = f", {record['skipped_images']} images skipped" if "skipped_images" in record else ""
-        score = (
-            [f"{record['score_name']} {record['score']:.3f} ({record['measured_in']}{skipped})"]
-            if "score" in record
-            else []
-        )
+        score = []
+        if "score" in record:
+            skipped = f"{record['skipped_images']} images skipped" if "skipped_images" in record else ""
+            remarks = ", ".join(filter(None, (record.get("measured_in"), skipped)))
+            score = [score_label(f"{record['score_name']} {record['score']:.3f}", remarks)]
         parts = [f"epoch {record['epoch']}/{self._epochs}", f"loss {record['loss']:.2e}", *score]
         self.say(", ".join([*parts, f"{record['images_per_second']:.0f} images/s"]))
         if self._writer is not None:
@@ -97,7 +96,7 @@ class TrainingLog:
             self._writer.add_scalar(f"train/{name}", record[name], last)
         for name, value in record.items():
             if name not in _OF_TRAINING + _OF_SCORE and isinstance(value, int | float):
-                self._writer.add_scalar(f"validation/{name}", value, last)
+                self._writer.add_scalar(f"validation/{score_label(name, record.get('measured_in', ''))}", value, last)
         self._writer.flush()
 
 
@@ -109,6 +108,11 @@ def _tensorboard_writer(folder: Path, purge_step: int | None) -> Any:
     return SummaryWriter(str(folder), purge_step=purge_step)
 
 
+def score_label(name: str, remark: str) -> str:
+    """What a figure is called where it stands alone, such as ``"AP (annotated boxes)"``."""
+    return f"{name} ({remark})" if remark else name
+
+
 def curve(history: list[dict[str, Any]]) -> list[dict[str, float]]:
     """The points of a training curve: the loss within the epochs; rate and score, where it was measured, after them."""
     rows: list[dict[str, float]] = []
@@ -117,7 +121,9 @@ def curve(history: list[dict[str, Any]]) -> list[dict[str, float]]:
         losses, after = record["loss_curve"], record["step"]
         width = (after - before) / len(losses)
         rows += [{"step": before + (i + 0.5) * width, "loss": loss} for i, loss in enumerate(losses)]
-        score = {record["score_name"]: record["score"]} if "score" in record else {}
+        score = {}
+        if "score" in record:
+            score = {score_label(record["score_name"], record.get("measured_in", "")): record["score"]}
         rows.append({"step": after, "learning_rate": record["learning_rate"], **score})
         before = after
     return rows

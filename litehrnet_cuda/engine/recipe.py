@@ -61,7 +61,7 @@ class Interval:
         time = _INTERVAL.fullmatch(text)
         if time is None or not float(time[1]) > 0:
             raise InputError(
-                f"TrainConfig: save_every: expected a number of steps such as 500, or a time such as 30s, 10min or 1h, "
+                f"training.save_every: expected a number of steps such as 500, or a time such as 30s, 10min or 1h, "
                 f"got {text!r:.60}"
             )
         return cls(seconds=float(time[1]) * _SECONDS[time[2]])
@@ -130,17 +130,15 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():
             if not getattr(self, name) >= least:
-                raise InputError(f"TrainConfig: {name}: expected at least {least}, got {getattr(self, name)}")
+                raise InputError(f"training.{name}: expected at least {least}, got {getattr(self, name)}")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise InputError(f"TrainConfig: learning_rate: expected a positive number, got {self.learning_rate}")
+            raise InputError(f"training.learning_rate: expected a positive number, got {self.learning_rate}")
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
-                raise InputError(
-                    f"TrainConfig: {name}: expected one of {', '.join(choices)}, got {getattr(self, name)!r}"
-                )
+                raise InputError(f"training.{name}: expected one of {', '.join(choices)}, got {getattr(self, name)!r}")
         for name in ("ema", "momentum", "weight_decay", "final_rate"):
             if not 0 <= getattr(self, name) < 1:
-                raise InputError(f"TrainConfig: {name}: expected at least 0 and less than 1, got {getattr(self, name)}")
+                raise InputError(f"training.{name}: expected at least 0 and less than 1, got {getattr(self, name)}")
         Interval.of(self.save_every)
 
     def outcome(self) -> TrainConfig:

@@ -186,10 +186,10 @@ def _fields(kind: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _nearest(name: str, known: list[str]) -> str:
-    last = {other.rpartition(".")[2]: other for other in known}  # for those who leave "training." out
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    near = near or [last[other] for other in difflib.get_close_matches(name.rpartition(".")[2], last, n=1, cutoff=0.6)]
-    return f"; did you mean {near[0]!r}?" if near else ""
+    # By the last part, for those who leave "training." out, and because with it everything in "training." looks alike.
+    last = {other.rpartition(".")[2]: other for other in known}
+    near = difflib.get_close_matches(name.rpartition(".")[2], last, n=1, cutoff=0.6)
+    return f"; did you mean {last[near[0]]!r}?" if near else ""
 
 
 def _build(kind: Any, table: Any, source: str, prefix: str = "", within: Any = None) -> Any:

@@ -61,7 +61,9 @@ def predictions_beside_truth(estimator: PoseEstimator, annotations: PoseAnnotati
         pictures += [expected.draw(image), predicted.draw(image)]
         titles += ["truth", f"predicted, mean joint score {predicted.scores.mean():.2f}"]
     return contact_sheet(
-        pictures, titles, heading="Truth and prediction on unseen people (blue: their left, orange: their right)"
+        pictures,
+        titles,
+        heading="Truth and prediction, unseen people in annotated boxes (blue: their left, orange: right)",
     )
 
 

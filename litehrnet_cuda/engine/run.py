@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any, overload
 
@@ -18,22 +19,22 @@ from litehrnet_cuda.engine.distributed import ALONE, Processes
 from litehrnet_cuda.engine.evaluate import Evaluation
 from litehrnet_cuda.engine.evaluate_segmentation import SegmentationEvaluation
 from litehrnet_cuda.engine.interruption import orderly_stops, plain_failures
-from litehrnet_cuda.engine.learner import require_fitting
-from litehrnet_cuda.engine.log import TrainingLog, curve
+from litehrnet_cuda.engine.log import TrainingLog, curve, score_label
 from litehrnet_cuda.engine.pose_task import PoseTask
 from litehrnet_cuda.engine.recipe import Recipe
 from litehrnet_cuda.engine.recipe_files import AnyRecipe, to_json
 from litehrnet_cuda.engine.run_files import RunFiles
 from litehrnet_cuda.engine.segmentation_recipe import SegmentationRecipe
 from litehrnet_cuda.engine.segmentation_task import SegmentationTask
-from litehrnet_cuda.engine.start import Start, state_to_go_on_from, take_data
+from litehrnet_cuda.engine.start import Start, require_fitting_state, state_to_go_on_from, take_data
 from litehrnet_cuda.engine.task import Found, Task
 from litehrnet_cuda.engine.train import ADVICE, Validation, train
-from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.files import output_folder, written_whole
 from litehrnet_cuda.models.checkpoints import save_checkpoint
 from litehrnet_cuda.predictors.arguments import choose_device
 from litehrnet_cuda.visualize import plot_training_curve
+
+SECONDS_BETWEEN_PICTURES = 60.0  # at least, so that drawing, which takes a few, costs little beside short epochs
 
 
 @overload
@@ -114,23 +115,22 @@ def _run(
     processes: Processes,
     progress: bool,
 ) -> tuple[RunFiles, Any]:
-    files = RunFiles(output_folder(folder) if processes.first else Path(folder))
+    files = RunFiles(Path(folder))
     state = state_to_go_on_from(files, recipe, start)
+    if processes.first:
+        output_folder(folder)
     changes = take_data(state, files, start, people=task.samples, data=task.digests, measure=task.measure)
     dataset = task.dataset()
     torch.manual_seed(recipe.training.seed)
     model = task.create_network(device)
-    if state.learner:
-        try:
-            require_fitting(state.learner, model)
-        except InputError as error:
-            raise InputError(f"{files.state}: {error}; choose another --out, or train anew with --restart") from None
+    require_fitting_state(state, files, model)
     processes.wait()  # until all have looked at the files, and only then:
     if processes.first:
         _prepare_folder(files, recipe, anew=not state.learner)
         for line in (*changes, *task.remarks):
             _say(line)
     said: set[int] = set()  # images that were reported
+    pictured = time.monotonic()
 
     def measured(predictor: Any) -> Found:
         found: Found = task.evaluate(predictor, processes, progress)
@@ -144,8 +144,17 @@ def _run(
     def save_and_measure(network: nn.Module) -> Validation:
         if processes.first:
             save_checkpoint(network, files.checkpoint, task.metadata)  # so that a run which is stopped leaves something
-        found = measured(task.predictor(network, device))
-        return Validation({**found.metrics, **_skipped(found)}, found.score, found.score_name, found.measured_in)
+        predictor = task.predictor(network, device)
+        found = measured(predictor)
+
+        def show(history: list[dict[str, Any]]) -> None:
+            nonlocal pictured
+            if time.monotonic() - pictured >= SECONDS_BETWEEN_PICTURES:
+                _draw(files, task, history, predictor, found)
+                pictured = time.monotonic()
+
+        figures = {**found.metrics, **_skipped(found)}
+        return Validation(figures, found.score, found.score_name, found.measured_in, show)
 
     def keep_best(network: nn.Module) -> None:
         save_checkpoint(network, files.best, task.metadata)
@@ -180,8 +189,13 @@ def _show(files: RunFiles, task: Task[Any, Any], history: list[dict[str, Any]], 
     with written_whole(files.metrics) as draft:
         figures = {**task.details(found), **_skipped(found), **found.metrics}
         draft.write_text(json.dumps(figures, indent=1) + "\n")
+    _draw(files, task, history, predictor, found)
+
+
+def _draw(files: RunFiles, task: Task[Any, Any], history: list[dict[str, Any]], predictor: Any, found: Found) -> None:
+    """Leaves pictures of a training, after a validation."""
     with written_whole(files.curve) as draft:
-        plot_training_curve(curve(history), draft, found.score_name)
+        plot_training_curve(curve(history), draft, score_label(found.score_name, found.measured_in))
     pictures = task.pictures(predictor, found)
     for file, picture in zip((files.predictions, files.worst_and_best), pictures, strict=True):
         with written_whole(file) as draft:

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Literal
 
+from torch import nn
+
+from litehrnet_cuda.engine.learner import require_fitting
 from litehrnet_cuda.engine.recipe_files import AnyRecipe, differences, recipe_of
 from litehrnet_cuda.engine.run_files import RunFiles
 from litehrnet_cuda.engine.state import TrainingState
@@ -23,9 +26,10 @@ def state_to_go_on_from(files: RunFiles, recipe: AnyRecipe, start: Start) -> Tra
         InputError: if there is none that can be gone on from, or weights that must not be replaced.
     """
     if start == "anew" or (start == "auto" and not files.state.exists()):
-        if start == "auto" and files.checkpoint.exists():
+        weights = [file.name for file in (files.checkpoint, files.best) if file.exists()]
+        if start == "auto" and weights:
             raise InputError(
-                f"{files.folder}: holds weights ({files.checkpoint.name}) and no state to go on from; choose another "
+                f"{files.folder}: holds weights ({', '.join(weights)}) and no state to go on from; choose another "
                 "--out, or replace them with --restart"
             )
         return TrainingState(asdict(recipe), people=0)
@@ -47,6 +51,20 @@ def state_to_go_on_from(files: RunFiles, recipe: AnyRecipe, start: Start) -> Tra
         )
     state.recipe = asdict(recipe)
     return state
+
+
+def require_fitting_state(state: TrainingState, files: RunFiles, model: nn.Module) -> None:
+    """Compares a state, if it is not the beginning, with the network that is to go on from it.
+
+    Raises:
+        InputError: if it is of another network, or of one for other joints.
+    """
+    if not state.learner:
+        return
+    try:
+        require_fitting(state.learner, model)
+    except InputError as error:
+        raise InputError(f"{files.state}: {error}; choose another --out, or train anew with --restart") from None
 
 
 def take_data(

@@ -1,4 +1,10 @@
-"""The state of a training run as a file, from which it goes on as if it had never stopped."""
+"""The state of a training run as a file, from which it goes on as if it had never stopped.
+
+The states of the generators of random numbers are those of the first process, which all take. That is enough, because
+no step depends on them: order and augmentation have generators of their own, made from seed, epoch and sample, and
+PyTorch's, which dropout draws from, is seeded at every step from its place and the process. They are kept for what a
+user's own code may draw.
+"""
 
 from __future__ import annotations
 

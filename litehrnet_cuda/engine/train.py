@@ -43,12 +43,14 @@ class Validation:
         score: the one that tells which weights are the best; None if there is none.
         score_name: what it is.
         measured_in: what it was measured in, such as "annotated boxes", for the log.
+        show: called by the first process alone with the log so far, that of this epoch included, to draw pictures.
     """
 
     metrics: dict[str, float]
     score: float | None = None
     score_name: str = "score"
     measured_in: str = ""
+    show: Callable[[list[dict[str, Any]]], None] | None = None
 
 
 class TrainingData(Protocol):
@@ -96,7 +98,7 @@ def train(
     Returns:
         the log: one dictionary per epoch with ``epoch``, ``step`` (how many there were since the beginning), ``loss``,
         ``loss_curve`` (the loss of up to ten equal parts of the epoch), ``learning_rate``, ``images_per_second``, and
-        what ``validate`` returned.
+        what ``validate`` returned: its figures, ``score``, ``score_name`` and ``measured_in``.
 
     Raises:
         InputError: if there are fewer samples than two for each process, which batch norm needs, or a state is of other
@@ -312,12 +314,16 @@ class _Run(Generic[Network]):
         network = self.learner.export()
         found = self.validate(network)
         record |= found.metrics
+        if found.measured_in:
+            record["measured_in"] = found.measured_in
         if found.score is not None:
-            record |= {"score": found.score, "score_name": found.score_name, "measured_in": found.measured_in}
+            record |= {"score": found.score, "score_name": found.score_name}
             if self.state.best is None or found.score > self.state.best:
                 self.state.best = found.score
                 if self.keep_best is not None and self.processes.first:
                     self.keep_best(network)
+        if found.show is not None and self.processes.first:
+            found.show([*self.state.history, record])
         self.processes.wait()
 
     def _save(self) -> None:

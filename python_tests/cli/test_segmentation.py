@@ -33,7 +33,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _draw_few(folder: Path, *, train_images: int, val_images: int, seed: int, replace: bool) -> None:
     from litehrnet_cuda.data.generated.coco_folder import write_coco
 
-    assert (train_images, val_images, replace) == (4, 200, True)
+    assert (train_images, val_images, replace) == (4, 20, True)
     for split, count in (("train", 4), ("val", 2)):
         write_coco(folder, count, seed=seed, split=split, size=(96, 80))
 

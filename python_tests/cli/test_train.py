@@ -169,6 +169,71 @@ def test_the_recipe_of_a_run_is_a_recipe(
     assert passed["start"] == "resume"
 
 
+@pytest.mark.parametrize(
+    ("options", "count"), [([], 200), (["--images", "50"], 20), (["--images", "500"], 50), (["--images", "9000"], 200)]
+)
+def test_people_to_validate_with_are_a_tenth_of_those_to_train_with(
+    recipes: list[tuple[Recipe, dict[str, Any]]],
+    out: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    count: int,
+) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def draw(folder: Path, **options: Any) -> None:
+        asked.append(options)
+        shutil.copytree(out / "data", folder)
+
+    monkeypatch.setattr(datasets, "generate_splits", draw)
+    assert main(["train", "--out", str(tmp_path / "out"), *options]) == 0
+    assert [call["val_images"] for call in asked] == [count]
+
+
+@pytest.mark.parametrize(
+    ("options", "redrawn"),
+    [([], False), (["--images", "9"], True), (["--seed", "1"], True)],
+    ids=["the same", "images", "seed"],
+)
+def test_resuming_keeps_drawn_people_of_as_many_images_and_the_same_seed(
+    recipes: list[tuple[Recipe, dict[str, Any]]],
+    out: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    redrawn: bool,
+) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(datasets, "generate_splits", lambda *args, **options: asked.append(options["replace"]))
+    command = ["train", "--images", "8", *TINY, "--out", str(out), "--resume", *options]
+    assert main(command) == 0
+    assert asked == [True] * redrawn
+
+
+def test_resuming_the_state_of_other_joints_keeps_drawn_people(
+    out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    state = TrainingState.load(out / "state.pt")
+    weights = state.learner["network"]
+    name = next(name for name in weights if name.startswith("keypoint_head") and name.endswith("weight"))
+    weights[name] = weights[name][:16]
+    state.save(folder / "state.pt")
+    monkeypatch.setattr(datasets, "generate_splits", lambda *args, **options: pytest.fail("drawn"))
+    assert main(["train", "--images", "9", *TINY, "--out", str(folder), "--resume"]) == 2
+    assert "it was trained for other joints" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("data", [True, False], ids=["data", "drawn"])
+def test_resuming_where_there_is_nothing_leaves_nothing(out: Path, tmp_path: Path, data: bool) -> None:
+    folder = tmp_path / "absent"
+    options = ["--data", str(out / "data")] if data else []
+    assert main(["train", *options, "--out", str(folder), "--resume"]) == 2
+    assert not folder.exists()
+
+
 @pytest.mark.parametrize(("size", "sigma"), [("192x256", 2), ("288x384", 3), ("96x128", 1), ("64x64", 1)])
 def test_sigma_follows_the_size_unless_it_is_given(
     recipes: list[tuple[Recipe, dict[str, Any]]], out: Path, tmp_path: Path, size: str, sigma: float
@@ -242,6 +307,7 @@ def test_input_errors_are_one_sentence_and_status_2(tmp_path: Path, capsys: pyte
         (["--set", "training.ema", "--out", str(tmp_path / "out")], "--set: expected KEY=VALUE such as"),
         (["--save-every", "never", "--out", str(tmp_path / "out")], "save_every: expected a number of steps"),
         (["--resume", "--restart", "--out", str(tmp_path / "out")], "expected --resume or --restart, got both"),
+        (["--data", str(tmp_path), "--images", "9", "--out", str(tmp_path / "out")], "--data, got both; leave out one"),
         (["--learning-rate", "-1", "--out", str(tmp_path / "out")], "learning_rate: expected a positive number"),
     ):
         assert main(["train", *arguments]) == 2

@@ -180,5 +180,5 @@ def test_two_joints_of_the_upper_half_are_enough_for_mmpose_1_alone():
     ],
 )
 def test_says_what_is_wrong(fields, message):
-    with pytest.raises(InputError, match=f"Augmentation: {message}"):
+    with pytest.raises(InputError, match=f"augmentation.{message}"):
         Augmentation(**fields)

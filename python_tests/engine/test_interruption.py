@@ -113,6 +113,10 @@ def test_processes_that_read_images_ignore_ctrl_c() -> None:
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "out of memory: use less; go on from x"),
         (OSError(errno.ENOSPC, "No space left", "log.jsonl"), "the disk is full (log.jsonl): make room; go on from x"),
         (
+            OSError(errno.EFBIG, "File too large", "log.jsonl"),
+            "the disk, or a limit (ulimit -f), allows no file",
+        ),
+        (
             RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."),
             "a process that reads images has died",
         ),

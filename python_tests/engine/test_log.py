@@ -118,7 +118,7 @@ def test_tensorboard_gets_the_figures(tensorboard: list[Writer], tmp_path: Path)
         ("train/loss", 1.0, 8),
         ("train/learning_rate", 1e-3, 8),
         ("train/images_per_second", 123.4, 8),
-        ("validation/AP", 0.25, 8),
+        ("validation/AP (annotated boxes)", 0.25, 8),
     ]
     assert writer.closed
 
@@ -141,7 +141,7 @@ def test_the_curve_has_the_loss_within_and_the_score_after_epochs() -> None:
             "learning_rate": 0.2,
             "score": 0.25,
             "score_name": "AP",
-            "measured_in": "annotated boxes",
+            "measured_in": "detected boxes",
         },
     ]
     assert curve(history) == [
@@ -150,7 +150,7 @@ def test_the_curve_has_the_loss_within_and_the_score_after_epochs() -> None:
         {"step": 4, "learning_rate": 0.1},
         {"step": 5, "loss": 1.0},
         {"step": 7, "loss": 0.5},
-        {"step": 8, "learning_rate": 0.2, "AP": 0.25},
+        {"step": 8, "learning_rate": 0.2, "AP (detected boxes)": 0.25},
     ]
 
 

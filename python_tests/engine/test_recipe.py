@@ -30,7 +30,7 @@ from litehrnet_cuda.errors import InputError
     ],
 )
 def test_unusable_settings_are_said(field: str, value: Any) -> None:
-    with pytest.raises(InputError, match=f"TrainConfig: {field}: expected .*, got '?{value}"):
+    with pytest.raises(InputError, match=f"training.{field}: expected .*, got '?{value}"):
         TrainConfig(**{field: value})
 
 

@@ -128,6 +128,7 @@ def test_unknown_recipes_are_said(name: str, message: str) -> None:
         ({"training.emma": 1}, "generated: there is no setting 'training.emma'; did you mean 'training.ema'?"),
         ({"clip": 1}, "there is no setting 'clip'; did you mean 'training.clip_norm'?"),
         ({"frobnicate": 1}, "there is no setting 'frobnicate'"),
+        ({"training.learning_rate": -1}, "training.learning_rate: expected a positive number, got -1"),
         ({"training": 1}, "there is no setting 'training'"),
         ({"training.epochs": 1.5}, "training.epochs: expected a whole number, got 1.5"),
         ({"training.epochs": "many"}, "training.epochs: expected a whole number, got 'many'"),
@@ -139,7 +140,7 @@ def test_unknown_recipes_are_said(name: str, message: str) -> None:
         ({"decoder": "argmax"}, "decoder: expected one of quarter, quarter_per_axis, dark, udp, got 'argmax'"),
         ({"input_size": 256}, "input_size: expected a list such as [int, int], got 256"),
         ({"model": "litehrnet_81"}, "unknown model 'litehrnet_81'"),
-        ({"augmentation.scale": 3}, "Augmentation: scale: expected at least 0 and less than 1, got 3"),
+        ({"augmentation.scale": 3}, "augmentation.scale: expected at least 0 and less than 1, got 3"),
     ],
     ids=str,
 )
@@ -187,3 +188,9 @@ def test_official_recipes_clip_boxes_as_the_official_code_does() -> None:
     official = {"coco_256x192", "coco_384x288"}
     assert {name for name, convention in conventions.items() if convention == "official"} >= official
     assert all(conventions[name] == "mmpose1" for name in conventions if name.startswith(("mmpose1", "generated")))
+
+
+def test_nothing_is_suggested_for_what_is_like_nothing() -> None:
+    """All of "training." looks alike from the first nine letters on."""
+    with pytest.raises(InputError, match=r"'training\.nope'$"):
+        load_recipe(changes={"training.nope": 1})

@@ -115,6 +115,28 @@ def test_metrics_and_log_agree_with_the_evaluation(
         assert row["loss"] == pytest.approx(sum(row["loss_curve"]) / len(row["loss_curve"]), rel=0.5)
 
 
+def test_the_log_says_which_boxes(outcome: tuple[RunFiles, Evaluation]) -> None:
+    files, _ = outcome
+    assert [json.loads(line)["measured_in"] for line in files.log.read_text().splitlines()] == ["annotated boxes"] * 2
+
+
+@pytest.mark.parametrize(("seconds", "there"), [(0.0, True), (60.0, False)])
+def test_a_run_that_is_stopped_leaves_pictures_of_its_validations(
+    training_people: CocoKeypoints,
+    people: CocoKeypoints,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: float,
+    there: bool,
+) -> None:
+    monkeypatch.setattr(run, "TrainingLog", Stopped)
+    monkeypatch.setattr(run, "SECONDS_BETWEEN_PICTURES", seconds)
+    with pytest.raises(Interrupted):
+        run_of(tmp_path, RECIPE, training_people, people)
+    pictures = {"curve.png", "predictions.png", "worst_and_best.png"}
+    assert names_in(tmp_path) & pictures == (pictures if there else set())
+
+
 def test_pictures_are_pictures(outcome: tuple[RunFiles, Evaluation]) -> None:
     files, _ = outcome
     for path in (files.curve, files.predictions, files.worst_and_best):
@@ -160,6 +182,14 @@ def test_what_cannot_work_is_said_before_the_training(
     with pytest.raises(InputError, match="device: expected one that can be used here"):
         run_training(tmp_path / "out", RECIPE, training_people, people, device="gpu", progress=False)
     assert not (tmp_path / "out").exists()
+
+
+def test_resuming_where_there_is_nothing_leaves_nothing(
+    training_people: CocoKeypoints, people: CocoKeypoints, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="expected the state of a training to go on from, and there is none"):
+        run_of(tmp_path / "absent", RECIPE, training_people, people, start="resume")
+    assert not (tmp_path / "absent").exists()
 
 
 def test_a_silent_run_prints_nothing(

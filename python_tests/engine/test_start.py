@@ -46,9 +46,10 @@ def test_another_recipe_has_to_be_asked_for(files: RunFiles) -> None:
         state_to_go_on_from(files, replace(RECIPE, model="litehrnet_30"), "resume")
 
 
-def test_weights_without_a_state_are_kept(files: RunFiles) -> None:
-    files.state.rename(files.checkpoint)
-    with pytest.raises(InputError, match=r"holds weights \(model.safetensors\) and no state to go on from"):
+@pytest.mark.parametrize("name", ["model.safetensors", "best.safetensors"])
+def test_weights_without_a_state_are_kept(files: RunFiles, name: str) -> None:
+    files.state.rename(files.folder / name)
+    with pytest.raises(InputError, match=rf"holds weights \({name}\) and no state to go on from"):
         state_to_go_on_from(files, RECIPE, "auto")
     assert state_to_go_on_from(files, RECIPE, "anew").epoch == 1
 

@@ -13,8 +13,13 @@ import numpy as np
 import pytest
 import torch
 
+from litehrnet_cuda.data.coco import CocoKeypoints
+from litehrnet_cuda.data.pose_dataset import PoseDataset
+from litehrnet_cuda.engine.recipe import TrainConfig
 from litehrnet_cuda.engine.state import TrainingState, random_states, restore_random_states
+from litehrnet_cuda.engine.train import train
 from litehrnet_cuda.errors import InputError
+from litehrnet_cuda.models.registry import create_model
 
 
 def state() -> TrainingState:
@@ -135,3 +140,15 @@ def test_a_state_of_a_later_version_is_refused(tmp_path: Path) -> None:
     torch.save(content | {"of_a_later_version": 1}, tmp_path / "state.pt")
     with pytest.raises(InputError, match="in format 1; train anew with --restart"):
         TrainingState.load(tmp_path / "state.pt")
+
+
+def test_no_step_of_a_training_draws_from_what_others_may_have_changed(people: CocoKeypoints) -> None:
+    """So that the states of the first process are enough for all."""
+    model = create_model("naive_litehrnet_18", num_outputs=17)
+    dataset = PoseDataset(people, (64, 64), sigma=1.0)
+    before = random_states()
+    train(model, dataset, TrainConfig(epochs=1, batch_size=4))
+    after = random_states()
+    assert after["python"] == before["python"]
+    assert after["numpy"][1].equal(before["numpy"][1])
+    assert after["numpy"][2:] == before["numpy"][2:]

@@ -11,6 +11,7 @@ from litehrnet_cuda.cli.arguments import DECODER_NAMES, at_least_one, image_size
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from litehrnet_cuda.engine.distributed import Processes
     from litehrnet_cuda.engine.evaluate import Evaluation
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from litehrnet_cuda.engine.recipe_files import AnyRecipe
     from litehrnet_cuda.engine.run_files import RunFiles
     from litehrnet_cuda.engine.start import Start
+
+IMAGES = 2000  # of drawn people to train with
 
 EPILOG = """\
 A run that was stopped goes on with the same command, to the bit. docs/training.md says more, also on several GPUs:
@@ -43,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--list", action="store_true", help="show the recipes, and end")
     parser.add_argument("--out", metavar="DIR", help="folder for the results")
     parser.add_argument("--data", metavar="DIR", help="of COCO, MPII, Cityscapes, masks, or .toml (default: generated)")
-    parser.add_argument("--images", type=at_least_one, default=2000, metavar="N", help="generated (default: 2000)")
+    parser.add_argument("--images", type=at_least_one, metavar="N", help=f"generated (default: {IMAGES})")
     parser.add_argument("--resume", action="store_true", help="go on in OUT even with another recipe")
     parser.add_argument("--restart", action="store_true", help="train anew, and replace what is in OUT")
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
@@ -94,6 +97,8 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("expected --out with a folder for the results")
     if args.resume and args.restart:
         raise InputError("expected --resume or --restart, got both")
+    if args.data and args.images is not None:
+        raise InputError("expected --images, a number of images to draw, or --data, got both; leave out one of them")
     recipe = _recipe(args)
     try:
         device = own_device(choose_device(args.device))
@@ -169,22 +174,28 @@ def _train(
     from litehrnet_cuda.engine.recipe import Recipe
     from litehrnet_cuda.engine.run import run_training
     from litehrnet_cuda.engine.run_files import RunFiles
-    from litehrnet_cuda.engine.start import state_to_go_on_from
+    from litehrnet_cuda.engine.start import require_fitting_state, state_to_go_on_from
     from litehrnet_cuda.files import output_folder
 
     source = args.data
     if not source:
         # Before data are drawn, which would replace those of the training that is there.
-        state = state_to_go_on_from(RunFiles(Path(args.out)), recipe, start)
+        before = RunFiles(Path(args.out))
+        state = state_to_go_on_from(before, recipe, start)
+        if state.learner:
+            require_fitting_state(state, before, _network_for_drawn_people(recipe))
         source = data = output_folder(args.out) / "data"
+        images, seed = args.images or IMAGES, recipe.training.seed
+        # Going on with as many images of the same seed is going on with those that are there, whatever drew them.
+        kept = start == "resume" and datasets.drawn_with(data) == (images, seed)
 
         def draw() -> None:
-            if processes.first:
+            if processes.first and not kept:
                 datasets.generate_splits(
                     data,
-                    train_images=args.images,
-                    val_images=200,
-                    seed=recipe.training.seed,
+                    train_images=images,
+                    val_images=min(200, max(20, images // 10)),
+                    seed=seed,
                     replace=start != "auto" or not state.learner,
                 )
 
@@ -196,12 +207,25 @@ def _train(
     evaluation: Evaluation | SegmentationEvaluation
     if isinstance(recipe, Recipe):
         people = datasets.find_splits(source, box_convention=recipe.box_convention)
-        files, evaluation = run_training(output_folder(args.out), recipe, *people, **common)
+        files, evaluation = run_training(args.out, recipe, *people, **common)
         on = f"{len(people[1].people)} people"
     else:
         masks = find_mask_splits(source)
-        files, evaluation = run_training(output_folder(args.out), recipe, *masks, **common)
+        files, evaluation = run_training(args.out, recipe, *masks, **common)
         on = f"{len(masks[1])} images"
     if processes.first:
         print(f"{evaluation.score_name} {evaluation.score:.3f} ({evaluation.measured_in}) on {on}; see {files.folder}")
     return 0
+
+
+def _network_for_drawn_people(recipe: AnyRecipe) -> nn.Module:
+    from litehrnet_cuda.classes import PERSON
+    from litehrnet_cuda.engine.recipe import Recipe
+    from litehrnet_cuda.keypoints import COCO
+    from litehrnet_cuda.models.registry import create_model
+
+    if isinstance(recipe, Recipe):
+        return create_model(recipe.model, num_outputs=len(COCO))
+    return create_model(
+        recipe.model, "segmentation", num_outputs=len(PERSON), head=recipe.head, with_head=recipe.iterative_head
+    )

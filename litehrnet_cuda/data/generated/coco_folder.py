@@ -74,7 +74,7 @@ def write_coco(
         "version": VERSION, "count": count, "seed": seed, "split": split, "size": list(size), "people": list(people)
     }  # fmt: skip
     draft = root / f".{split}.unfinished"
-    found = _generator_parameters(annotation_file) if annotation_file.exists() else None
+    found = generator_parameters(annotation_file) if annotation_file.exists() else None
     if found == parameters and images.is_dir() and masks.is_dir():
         return annotation_file
     occupied = annotation_file.exists() or ((images.exists() or masks.exists()) and not draft.exists())
@@ -164,7 +164,7 @@ def _document(entries: list[Entry], parameters: dict[str, Any]) -> dict[str, Any
     }
 
 
-def _generator_parameters(annotation_file: Path) -> dict[str, Any] | None:
+def generator_parameters(annotation_file: Path) -> dict[str, Any] | None:
     """What the set in a file was generated with; None when it comes from elsewhere."""
     try:
         info = json.loads(annotation_file.read_text()).get("info", {})
