@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MODE_NAMES = ("whole", "slide")
 _OF_POSES = ("annotations", "images", "detections", "metric")
 
-DEMO_EPOCHS = 2
+DEMO_EPOCHS = 1
 DEMO_SIZE = (128, 128)
 
 
@@ -127,8 +127,9 @@ def _details(args: argparse.Namespace, segmenter: Segmenter, processes: Processe
     }
 
 
-def demo_recipe(epochs: int = DEMO_EPOCHS, seed: int = 0) -> SegmentationRecipe:
-    """A short run: small parts of the images at a scale near their own, and a rate that falls to zero."""
+def demo_recipe(weights: Path, epochs: int = DEMO_EPOCHS, seed: int = 0) -> SegmentationRecipe:
+    """A short run: from trained weights, on small parts of the images near their own scale, with a rate that falls to
+    zero."""
     from litehrnet_cuda.data.mask_augmentation import MaskAugmentation
     from litehrnet_cuda.engine.recipe import TrainConfig
     from litehrnet_cuda.engine.segmentation_recipe import SegmentationRecipe
@@ -137,19 +138,26 @@ def demo_recipe(epochs: int = DEMO_EPOCHS, seed: int = 0) -> SegmentationRecipe:
         input_size=DEMO_SIZE,
         augmentation=MaskAugmentation(0.6, 1.1, 0.95, color_probability=0.0),
         training=TrainConfig(
-            epochs=epochs, batch_size=16, learning_rate=4e-3, warm_up_steps=50, decay="cosine", seed=seed
+            epochs=epochs,
+            batch_size=16,
+            learning_rate=4e-3,
+            warm_up_steps=50,
+            decay="cosine",
+            seed=seed,
+            weights=str(weights),
         ),
     )
 
 
 def segmentation_demo(
-    data: Path, out: Path, *, seed: int = 0, epochs: int = DEMO_EPOCHS, device: torch.device
+    data: Path, out: Path, weights: Path, *, seed: int = 0, epochs: int = DEMO_EPOCHS, device: torch.device
 ) -> tuple[RunFiles, SegmentationEvaluation]:
     """Trains on the masks of the drawn people that `litehrnet demo` has drawn for poses.
 
     Args:
         data: their folder.
         out: for the results; created.
+        weights: of the network for poses, to start from.
         seed: of the training.
         epochs: passes over the images.
         device: to train on.
@@ -157,4 +165,4 @@ def segmentation_demo(
     from litehrnet_cuda.data.mask_datasets import find_mask_splits
     from litehrnet_cuda.engine.run import run_training
 
-    return run_training(out, demo_recipe(epochs, seed), *find_mask_splits(data), device=device, start="anew")
+    return run_training(out, demo_recipe(weights, epochs, seed), *find_mask_splits(data), device=device, start="anew")

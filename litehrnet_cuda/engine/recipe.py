@@ -78,6 +78,9 @@ class TrainConfig:
         warm_up_steps: see :func:`~litehrnet_cuda.engine.schedule.learning_rate_factor`.
         decay: ``"step"``, ``"cosine"`` or ``"poly"``.
         seed: of initialisation (by the caller), order and augmentation.
+        weights: checkpoint that the network starts from (by the caller), as
+            :func:`~litehrnet_cuda.models.checkpoints.load_checkpoint` takes it; empty to start from random ones
+            (official).
         workers: processes that cut out and augment people, for each that trains; 0 does it in that one.
         validate_every: epochs between validations; the last epoch always validates.
         reference_batch: people per step that ``learning_rate`` is meant for; the rate grows and falls in proportion to
@@ -108,6 +111,7 @@ class TrainConfig:
     warm_up_steps: int = 500
     decay: Decay = "step"
     seed: int = 0
+    weights: str = ""
     workers: int = 0
     validate_every: int = 1
     reference_batch: int = 0

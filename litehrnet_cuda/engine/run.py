@@ -30,7 +30,7 @@ from litehrnet_cuda.engine.start import Start, require_fitting_state, state_to_g
 from litehrnet_cuda.engine.task import Found, Task
 from litehrnet_cuda.engine.train import ADVICE, Validation, train
 from litehrnet_cuda.files import output_folder, written_whole
-from litehrnet_cuda.models.checkpoints import save_checkpoint
+from litehrnet_cuda.models.checkpoints import load_checkpoint, save_checkpoint
 from litehrnet_cuda.predictors.arguments import choose_device
 from litehrnet_cuda.visualize import plot_training_curve
 
@@ -117,13 +117,16 @@ def _run(
 ) -> tuple[RunFiles, Any]:
     files = RunFiles(Path(folder))
     state = state_to_go_on_from(files, recipe, start)
-    if processes.first:
-        output_folder(folder)
     changes = take_data(state, files, start, people=task.samples, data=task.digests, measure=task.measure)
     dataset = task.dataset()
     torch.manual_seed(recipe.training.seed)
     model = task.create_network(device)
     require_fitting_state(state, files, model)
+    if recipe.training.weights and not state.learner:
+        begun = load_checkpoint(model, recipe.training.weights, strict=False)  # a head for something else starts anew
+        changes.append(f"starting from {begun}")
+    if processes.first:
+        output_folder(folder)
     processes.wait()  # until all have looked at the files, and only then:
     if processes.first:
         _prepare_folder(files, recipe, anew=not state.learner)

@@ -46,6 +46,7 @@ __all__ = [
 ]
 
 _BACKBONE = "backbone."
+_HEAD_LAYER = "backbone.head_layer."  # the iterative head
 _NAMES_SHOWN = 4  # of each kind of difference, so that a message stays within a screen
 
 
@@ -138,8 +139,8 @@ def load_checkpoint(model: nn.Module, path_or_name: str | os.PathLike[str], *, s
     Args:
         model: a network with the official parameter names, bare or wrapped in ``DataParallel`` or ``torch.compile``.
         path_or_name: a file as :func:`read_checkpoint` takes it, or the name of a published checkpoint.
-        strict: with ``False``, the head may differ, as for training on other joints: what does not fit keeps its
-            values. The backbone must fit all the same.
+        strict: with ``False``, the head may differ, as for training on other joints, and the iterative head may be in
+            one alone: what does not fit keeps its values. The rest must fit all the same.
 
     Raises:
         InputError: the checkpoint cannot be read, does not fit, or holds values that are not finite.
@@ -170,7 +171,7 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], path: Path, *,
     missing = [name for name in target if name not in source]
     unexpected = [name for name in source if name not in target]
     misshapen = [name for name in target if name in source and source[name].shape != target[name].shape]
-    tolerated = set() if strict else {name for name in (*missing, *unexpected, *misshapen) if not _in_backbone(name)}
+    tolerated = set() if strict else {name for name in (*missing, *unexpected, *misshapen) if _in_head(name)}
     if not tolerated.issuperset((*missing, *unexpected, *misshapen)):
         raise InputError(_difference(path, source, target, missing, unexpected, misshapen))
 
@@ -211,16 +212,19 @@ def _in_backbone(name: str) -> bool:
     return name.startswith(_BACKBONE)
 
 
+def _in_head(name: str) -> bool:
+    return not _in_backbone(name) or name.startswith(_HEAD_LAYER)
+
+
 def _unused_by_backbone(source: Iterable[str], target: Iterable[str]) -> tuple[str, ...]:
     """The names in a checkpoint of a whole network that a backbone on its own has no place for: the heads."""
     target = list(target)
     if not all(map(_in_backbone, target)):
         return ()
     # A backbone that returns all of its branches has no iterative head either.
-    head_layer = _BACKBONE + "head_layer."
-    without_head_layer = not any(name.startswith(head_layer) for name in target)
+    without_head_layer = not any(name.startswith(_HEAD_LAYER) for name in target)
     return tuple(
-        name for name in source if not _in_backbone(name) or (without_head_layer and name.startswith(head_layer))
+        name for name in source if not _in_backbone(name) or (without_head_layer and name.startswith(_HEAD_LAYER))
     )
 
 

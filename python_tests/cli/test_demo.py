@@ -149,7 +149,7 @@ def test_without_options_it_is_as_the_help_says(
     assert (recipe.model, recipe.input_size) == ("litehrnet_18", (96, 128))
     assert (recipe.training.epochs, recipe.training.seed) == (demo.EPOCHS, 9)
     assert other_folder.resolve() == tmp_path / "runs" / "demo" / "segmentation"
-    assert other == segmentation.demo_recipe(segmentation.DEMO_EPOCHS, 9)
+    assert other == segmentation.demo_recipe(Path("runs/demo/model.safetensors"), segmentation.DEMO_EPOCHS, 9)
     assert (other.model, other.input_size, other.training.batch_size) == ("litehrnet_18", (128, 128), 16)
     assert "Lite-HRNet-18 from\nscratch on crops of 96x128" in demo.EPILOG
 

@@ -35,7 +35,8 @@ from litehrnet_cuda.engine.recipe import Recipe, TrainConfig
 from litehrnet_cuda.engine.recipe_files import list_recipes, load_recipe
 from litehrnet_cuda.engine.state import TrainingState
 from litehrnet_cuda.keypoints import COCO
-from litehrnet_cuda.models.checkpoints import CheckpointMetadata, read_checkpoint, read_metadata
+from litehrnet_cuda.models.checkpoints import CheckpointMetadata, read_checkpoint, read_metadata, save_checkpoint
+from litehrnet_cuda.models.registry import create_model
 from litehrnet_cuda.predictors.pose_estimator import PoseEstimator
 
 TINY = ["--epochs", "1", "--size", "64x64", "--batch-size", "4", "--device", "cpu"]
@@ -123,14 +124,14 @@ def test_options_reach_the_training(
     recipes: list[tuple[Recipe, dict[str, Any]]], out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = (
-        "--model naive_litehrnet_18 --size 96x128 --sigma 1.5 --decoder udp --epochs 7 --batch-size 3 "
-        "--learning-rate 0.01 --decay cosine --seed 5 --workers 2 --device cpu --amp bf16 --save-every 500 "
-        "--set training.ema=0.99 --set augmentation.rotation=60 --set flip_test=false"
+        "--model naive_litehrnet_18 --weights some.safetensors --size 96x128 --sigma 1.5 --decoder udp --epochs 7 "
+        "--batch-size 3 --learning-rate 0.01 --decay cosine --seed 5 --workers 2 --device cpu --amp bf16 "
+        "--save-every 500 --set training.ema=0.99 --set augmentation.rotation=60 --set flip_test=false"
     )
     assert main(["train", "--data", str(out / "data"), "--out", str(tmp_path / "new"), *options.split()]) == 0
     ((recipe, passed),) = recipes
-    config = TrainConfig(epochs=7, batch_size=3, learning_rate=0.01, decay="cosine", seed=5, workers=2)
-    config = replace(config, amp="bf16", save_every="500", ema=0.99)
+    config = TrainConfig(epochs=7, batch_size=3, learning_rate=0.01, decay="cosine", seed=5, weights="some.safetensors")
+    config = replace(config, workers=2, amp="bf16", save_every="500", ema=0.99)
     augmentation = Augmentation(rotation=60)
     assert recipe == Recipe("naive_litehrnet_18", (96, 128), 1.5, "udp", False, augmentation, config)
     assert passed == {"device": torch.device("cpu"), "start": "auto", "processes": ALONE, "progress": True}
@@ -224,6 +225,21 @@ def test_resuming_the_state_of_other_joints_keeps_drawn_people(
     monkeypatch.setattr(datasets, "generate_splits", lambda *args, **options: pytest.fail("drawn"))
     assert main(["train", "--images", "9", *TINY, "--out", str(folder), "--resume"]) == 2
     assert "it was trained for other joints" in capsys.readouterr().err
+
+
+def test_weights_that_do_not_fit_are_said_before_people_are_drawn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datasets, "generate_splits", lambda *args, **options: pytest.fail("drawn"))
+    file = tmp_path / "other.safetensors"
+    save_checkpoint(create_model("litehrnet_30"), file, CheckpointMetadata("litehrnet_30", "pose", 17, COCO, (64, 64)))
+    for weights, message in (
+        (file, "the checkpoint is of litehrnet_30"),
+        ("absent.pth", "checkpoint: expected a file"),
+    ):
+        assert main(["train", *TINY, "--weights", str(weights), "--out", str(tmp_path / "out")]) == 2
+        assert message in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("data", [True, False], ids=["data", "drawn"])

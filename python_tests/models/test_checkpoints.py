@@ -121,6 +121,20 @@ def test_counts_of_a_difference_are_exact(golden: Path, tmp_path: Path) -> None:
     assert "1 in the checkpoint, not in the model (backbone.extra: 1): backbone.extra.weight" in str(caught.value)
 
 
+@pytest.mark.parametrize("has_it", ["the model", "the checkpoint"])
+def test_the_iterative_head_may_be_in_one_alone(tmp_path: Path, has_it: str) -> None:
+    mine, other = (create_model("litehrnet_18", "segmentation", with_head=with_head) for with_head in (True, False))
+    model, source = (mine, other) if has_it == "the model" else (other, mine)
+    torch.save(source.state_dict(), tmp_path / "source.pth")
+    before = copy_of(model)
+    report = load_checkpoint(model, tmp_path / "source.pth", strict=False)
+    different = report.kept if has_it == "the model" else report.left_out
+    assert {name for name in different if name.startswith("backbone.")} == {
+        name for name in mine.state_dict() if name.startswith("backbone.head_layer.")
+    }
+    assert_same({k: v for k, v in model.state_dict().items() if k in report.kept}, {k: before[k] for k in report.kept})
+
+
 def test_segmentation_takes_the_backbone_of_poses(golden: Path, tmp_path: Path) -> None:
     state = state_of(golden)
     torch.save(state, tmp_path / "pose.pth")

@@ -52,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
     changes = parser.add_argument_group("changes to the recipe")
     changes.add_argument("--model", metavar="NAME", help="network, see `litehrnet summary`")
+    changes.add_argument("--weights", metavar="FILE", help="checkpoint to start from; another head starts anew")
     changes.add_argument("--size", type=image_size, metavar="WxH", help="input size, width first; sigma follows it")
     changes.add_argument("--sigma", type=float, metavar="S", help="of the target heat maps")
     changes.add_argument("--decoder", choices=DECODER_NAMES, help="of heat maps; targets suit it")
@@ -71,6 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 # The settings that options of their own change.
 _SETTINGS = {
     "model": "model",
+    "weights": "training.weights",
     "size": "input_size",
     "sigma": "sigma",
     "decoder": "decoder",
@@ -176,14 +178,18 @@ def _train(
     from litehrnet_cuda.engine.run_files import RunFiles
     from litehrnet_cuda.engine.start import require_fitting_state, state_to_go_on_from
     from litehrnet_cuda.files import output_folder
+    from litehrnet_cuda.models.checkpoints import load_checkpoint
 
     source = args.data
     if not source:
         # Before data are drawn, which would replace those of the training that is there.
         before = RunFiles(Path(args.out))
         state = state_to_go_on_from(before, recipe, start)
+        network = _network_for_drawn_people(recipe)
         if state.learner:
-            require_fitting_state(state, before, _network_for_drawn_people(recipe))
+            require_fitting_state(state, before, network)
+        elif recipe.training.weights:
+            load_checkpoint(network, recipe.training.weights, strict=False)
         source = data = output_folder(args.out) / "data"
         images, seed = args.images or IMAGES, recipe.training.seed
         # Going on with as many images of the same seed is going on with those that are there, whatever drew them.
