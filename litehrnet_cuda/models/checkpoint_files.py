@@ -170,11 +170,9 @@ def write_safetensors(
     # Clones, because safetensors refuses tensors that share memory.
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state_dict.items()}
     with written_whole(path, durable=True) as draft:
-        try:
-            # One entry only: safetensors writes several in random order, and equal networks should give equal files.
-            safetensors.torch.save_file(tensors, draft, {_METADATA_KEY: metadata.to_json()})
-        except safetensors.SafetensorError as error:
-            raise InputError(f"{path}: cannot be written ({error}); choose another place or make room") from error
+        # One entry only: safetensors writes several in random order, and equal networks should give equal files. Not
+        # save_file, whose files their owner alone may read.
+        draft.write_bytes(safetensors.torch.save(tensors, {_METADATA_KEY: metadata.to_json()}))
     return path
 
 

@@ -21,7 +21,6 @@ from torch import nn
 from litehrnet_cuda.classes import ClassSet
 from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.keypoints import COCO, KeypointSet
-from litehrnet_cuda.models import checkpoint_files
 from litehrnet_cuda.models.checkpoint_files import (
     CheckpointMetadata,
     read_checkpoint,
@@ -303,15 +302,23 @@ def test_failed_save_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.Monk
     path = write_safetensors(WEIGHTS, tmp_path / "x.safetensors", METADATA)
     before = path.read_bytes()
 
-    def full(tensors: Any, filename: Path, metadata: Any) -> None:
-        Path(filename).write_bytes(b"half")
+    def full(draft: Path, content: bytes) -> int:
+        with draft.open("wb") as file:
+            file.write(content[: len(content) // 2])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint_files.safetensors.torch, "save_file", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(InputError, match="No space left on device"):
         write_safetensors({"other": torch.zeros(3)}, path, METADATA)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["x.safetensors"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other permissions")
+def test_others_may_read_what_the_umask_lets_them(tmp_path: Path) -> None:
+    path = write_safetensors(WEIGHTS, tmp_path / "x.safetensors", METADATA)
+    (tmp_path / "any").touch()
+    assert path.stat().st_mode == (tmp_path / "any").stat().st_mode
 
 
 def test_save_needs_the_suffix(tmp_path: Path) -> None:
