@@ -43,6 +43,14 @@ _WRAPPING_KEYS = (
 # normalisation of images (mmengine).
 _NOT_WEIGHTS = re.compile(r"n_averaged|steps|data_preprocessor\..*")
 
+# Files that hold networks, but no state dict.
+_OTHER_FORMATS = {
+    ".onnx": "an ONNX file, which PoseEstimator runs as it is; take the checkpoint that it is of",
+    ".pdiparams": "an exported program's weights, which have no names; take the .pdparams that it was exported from",
+    ".pdmodel": "an exported program; take the .pdparams that it was exported from",
+    ".pt2": "a program of torch.export; take the checkpoint that it is of",
+}
+
 _METADATA_KEY = "litehrnet_cuda"
 
 
@@ -125,6 +133,8 @@ def read_file(path: str | os.PathLike[str]) -> FileContent:
         raise InputError(f"{path}: expected a checkpoint file, got a path where there is none")
     if path.stat().st_size == 0:
         raise InputError(f"{path}: expected a checkpoint file, got an empty file; copy or download it again")
+    if path.suffix.lower() in _OTHER_FORMATS:
+        raise InputError(f"{path}: expected a checkpoint, got {_OTHER_FORMATS[path.suffix.lower()]}")
     readers = {".safetensors": _read_safetensors, ".pdparams": _read_paddle}
     content = readers.get(path.suffix.lower(), _read_torch)(path)
     weights, left_out = _find_weights(content, path)

@@ -238,6 +238,14 @@ def test_files_of_other_kinds(tmp_path: Path, suffix: str) -> None:
         assert str(path) in str(caught.value)
 
 
+@pytest.mark.parametrize(("suffix", "words"), [(".onnx", "ONNX"), (".pdiparams", "pdparams"), (".PT2", "torch")])
+def test_networks_without_a_state_dict(tmp_path: Path, suffix: str, words: str) -> None:
+    path = tmp_path / f"network{suffix}"
+    path.write_bytes(b"anything")
+    with pytest.raises(InputError, match=rf"network{suffix}: expected a checkpoint, got .*{words}"):
+        read_checkpoint(path)
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
