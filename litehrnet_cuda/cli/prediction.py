@@ -53,21 +53,11 @@ def create_predictor(args: argparse.Namespace, sources: list[Path]) -> Predictor
     Raises:
         InputError: for options that cannot be used, or that do not go together.
     """
-    if _task_of(args.checkpoint) == "segmentation":
+    from litehrnet_cuda.predictors.networks import task_of
+
+    if task_of(args.checkpoint) == "segmentation":
         return SegmentationPredictor(args)
     return PosePredictor(args, sources)
-
-
-def _task_of(checkpoint: str) -> str:
-    from litehrnet_cuda.models.checkpoints import read_checkpoint, read_metadata, resolve_checkpoint
-    from litehrnet_cuda.models.key_layouts import detect_segmentation
-
-    if checkpoint.endswith(".onnx"):
-        return "pose"
-    metadata = read_metadata(checkpoint)
-    if metadata is not None:
-        return metadata.task
-    return "segmentation" if detect_segmentation(read_checkpoint(resolve_checkpoint(checkpoint))) else "pose"
 
 
 @dataclass(frozen=True)

@@ -32,17 +32,6 @@ def add_window_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stride", type=image_size, metavar="WxH", help="of slide (default: 2/3 of the window)")
 
 
-def is_segmentation(args: argparse.Namespace) -> bool:
-    """Whether the checkpoint says that it is for segmentation; where it says nothing, whether the data are masks."""
-    from litehrnet_cuda.data.mask_datasets import has_masks
-    from litehrnet_cuda.models.checkpoints import read_metadata
-
-    metadata = read_metadata(args.checkpoint) if Path(args.checkpoint).is_file() else None
-    if metadata is not None:
-        return metadata.task == "segmentation"
-    return bool(args.data) and has_masks(args.data)
-
-
 def create_segmenter(args: argparse.Namespace) -> Segmenter:
     """The segmenter that the options describe."""
     from litehrnet_cuda.predictors.segmenter import Segmenter
@@ -80,11 +69,11 @@ def evaluate_masks(args: argparse.Namespace, processes: Processes) -> int:
     found = evaluate_segmentation(segmenter, annotations, workers=args.workers, processes=processes)
     if not processes.first:
         return 0
-    windows = f" of {segmenter.window[0]}x{segmenter.window[1]}" if segmenter.mode == "slide" else ""
+    windows = f"sliding windows of {segmenter.window[0]}x{segmenter.window[1]}"
     setting = [
         segmenter.model.variant.name,
         f"{segmenter.model.head} head",
-        f"{found.measured_in}{windows}",
+        found.measured_in.replace("sliding windows", windows),
         f"flip test {'on' if segmenter.flip_test else 'off'}",
         f"{len(annotations)} images",
     ]

@@ -32,6 +32,7 @@ class SegmentationEvaluation:
         of_images: mIoU of each image by its number, -1 for one without labelled pixels; for an order, since the mean
             over images is not the mIoU of all.
         mode: how images were put through the network.
+        resizing: what was done to their size before, in words.
         skipped: images that could not be used, by number, and what is wrong with each; they do not count.
     """
 
@@ -39,6 +40,7 @@ class SegmentationEvaluation:
     class_set: ClassSet
     of_images: dict[int, float]
     mode: Mode = "whole"
+    resizing: str = ""
     skipped: dict[int, str] = field(default_factory=dict)
 
     @property
@@ -59,7 +61,9 @@ class SegmentationEvaluation:
     @property
     def measured_in(self) -> str:
         """How images were put through the network, in words."""
-        return "whole images" if self.mode == "whole" else "sliding windows"
+        if self.mode == "whole":
+            return f"whole images {self.resizing}".rstrip()
+        return "sliding windows" + (f" over images {self.resizing}" if self.resizing else "")
 
 
 def evaluate_segmentation(
@@ -123,7 +127,7 @@ def evaluate_segmentation(
             "are missing or damaged"
         )
     matrix = np.sum([of_part for of_part, _, _ in parts], axis=0)
-    return SegmentationEvaluation(matrix, annotations.class_set, of_images, segmenter.mode, skipped)
+    return SegmentationEvaluation(matrix, annotations.class_set, of_images, segmenter.mode, segmenter.resizing, skipped)
 
 
 class _Images(Dataset[tuple[Array, Array, str]]):

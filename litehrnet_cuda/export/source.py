@@ -12,13 +12,8 @@ from torch import nn
 from litehrnet_cuda.classes import CLASS_SETS
 from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.keypoints import KEYPOINT_SETS
-from litehrnet_cuda.models.checkpoints import (
-    CheckpointMetadata,
-    read_checkpoint,
-    read_metadata,
-    resolve_checkpoint,
-)
-from litehrnet_cuda.models.key_layouts import detect_segmentation, detect_variant
+from litehrnet_cuda.models.checkpoints import CheckpointMetadata
+from litehrnet_cuda.models.identification import describe_checkpoint
 from litehrnet_cuda.models.registry import create_model
 
 
@@ -39,30 +34,22 @@ def read_source(checkpoint: str | os.PathLike[str], model: str | None = None) ->
     Raises:
         InputError: for a checkpoint that cannot be read, or is of another network.
     """
-    metadata = read_metadata(checkpoint) or _recognised(checkpoint)
+    metadata = describe_checkpoint(checkpoint)
+    if metadata.task == "backbone":
+        raise InputError(f"{checkpoint}: expected a network that finds something, got a backbone without a head")
     options: dict[str, Any] = {"task": metadata.task, "num_outputs": metadata.num_outputs, "checkpoint": checkpoint}
     if metadata.task == "segmentation":
         options |= {"head": metadata.head or "fcn", "with_head": metadata.iterative_head}
     with torch.inference_mode(False):
         network: Any = create_model(model or metadata.variant, **options)
-    return Source(network.eval().requires_grad_(False), replace(metadata, variant=network.variant.name))
+    return Source(network.eval().requires_grad_(False), replace(_named(metadata), variant=network.variant.name))
 
 
-def _recognised(checkpoint: str | os.PathLike[str]) -> CheckpointMetadata:
-    """What a checkpoint that says nothing is of, by the names and shapes of its weights."""
-    weights = read_checkpoint(resolve_checkpoint(checkpoint))
-    variant, joints = detect_variant(weights)
-    classes = detect_segmentation(weights)
-    if classes is not None:
-        known = next((known for known in CLASS_SETS.values() if len(known) == classes.num_outputs), None)
-        return CheckpointMetadata(
-            *(variant, "segmentation", classes.num_outputs),
-            class_set=known,
-            head=classes.head,
-            iterative_head=classes.iterative_head,
-        )
-    if joints is None:
-        raise InputError(f"{checkpoint}: expected a network that finds something, got a backbone without a head")
-    return CheckpointMetadata(
-        *(variant, "pose", joints), next((known for known in KEYPOINT_SETS.values() if len(known) == joints), None)
-    )
+def _named(metadata: CheckpointMetadata) -> CheckpointMetadata:
+    """With the joints or classes that are known by their number, where the checkpoint does not say them."""
+    outputs = metadata.num_outputs
+    if metadata.task == "segmentation":
+        classes = next((known for known in CLASS_SETS.values() if len(known) == outputs), None)
+        return replace(metadata, class_set=metadata.class_set or classes)
+    joints = next((known for known in KEYPOINT_SETS.values() if len(known) == outputs), None)
+    return replace(metadata, keypoint_set=metadata.keypoint_set or joints)

@@ -38,16 +38,17 @@ def choose_device(device: torch.device | str | None) -> torch.device:
     return chosen
 
 
-def check_metadata(metadata: CheckpointMetadata, task: str) -> None:
-    """Raises :class:`InputError` for the checkpoint of a network that is for another task, or for other images."""
+def check_metadata(metadata: CheckpointMetadata, task: str, place: str = "checkpoint") -> None:
+    """Raises :class:`InputError` for a network that is for another task, or for other images, with its place."""
     if metadata.task != task:
         wanted = {"pose": "poses"}.get(task, task)
-        raise InputError(f"checkpoint: expected a network for {wanted}, got one for {metadata.task}")
+        got = "a backbone without a head" if metadata.task == "backbone" else f"one for {metadata.task}"
+        raise InputError(f"{place}: expected a network for {wanted}, got {got}")
     expected = (IMAGENET_MEAN, IMAGENET_STD)
     found = tuple(tuple(255 * value for value in values) for values in (metadata.mean, metadata.std))
     if not np.allclose(found, expected, rtol=1e-3):
         raise InputError(
-            f"checkpoint: expected a network that was trained on images normalised by ImageNet's mean and deviation, "
+            f"{place}: expected a network that was trained on images normalised by ImageNet's mean and deviation, "
             f"got mean {metadata.mean} and deviation {metadata.std}"
         )
 
@@ -110,12 +111,18 @@ def check_scores(scores: Array | Sequence[float] | None, count: int) -> Array:
     return checked
 
 
-def check_size(size: tuple[int, int]) -> tuple[int, int]:
+def check_size(size: Any, name: str = "input_size", least: int = MIN_SIZE) -> tuple[int, int]:
+    """(width, height) as ints."""
     whole = (
         isinstance(size, (tuple, list)) and len(size) == 2 and all(isinstance(side, (int, np.integer)) for side in size)
     )
-    if not whole or min(size) < MIN_SIZE or max(size) > MAX_SIZE:
-        raise InputError(
-            f"input_size: expected (width, height) of {MIN_SIZE} to {MAX_SIZE} pixels each way, got {size}"
-        )
+    if not whole or min(size) < least or max(size) > MAX_SIZE:
+        raise InputError(f"{name}: expected (width, height) of {least} to {MAX_SIZE} pixels each way, got {size!r:.80}")
     return int(size[0]), int(size[1])
+
+
+def check_batch_size(batch_size: Any) -> int:
+    """At least 1."""
+    if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
+        raise InputError(f"batch_size: expected a whole number of at least 1, got {batch_size!r:.80}")
+    return int(batch_size)

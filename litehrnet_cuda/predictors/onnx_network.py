@@ -40,6 +40,7 @@ class OnnxNetwork:
         metadata: what the network is.
         size: (width, height) of the images; None for any in steps of 32.
         batch: how many images it takes at once; None for any number.
+        head: of a network for segmentation.
 
     Raises:
         InputError: without onnxruntime, or for a file that it cannot run or that something else wrote.
@@ -64,6 +65,7 @@ class OnnxNetwork:
         batch, _, height, width = self._session.get_inputs()[0].shape
         self.batch: int | None = batch if isinstance(batch, int) else None
         self.size: tuple[int, int] | None = (width, height) if isinstance(width, int) else None
+        self.head = self.metadata.head
         self._output = self._session.get_outputs()[-1].name
 
     @property
@@ -88,12 +90,20 @@ class OnnxNetwork:
         if any(side % STRIDE for side in size):
             raise InputError(f"{self.path}: expected multiples of {STRIDE} as size, got {size[0]}x{size[1]}")
 
+    def nearest_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """The (width, height) that images of a size are to be resized to."""
+        if self.size is not None:
+            return self.size
+        width, height = (max(STRIDE, round(side / STRIDE) * STRIDE) for side in size)
+        return width, height
+
     def __call__(self, images: Tensor, around: Around | None = None) -> Any:
         """The network's output for normalised images ``[N, 3, H, W]``, or what ``around`` makes of it, a list."""
         return self._run(images)[0] if around is None else around(self._run, images)
 
     def _run(self, images: Tensor) -> list[Tensor]:
         images = images.float().cpu()
+        self.require_size((images.shape[-1], images.shape[-2]))
         count = self.batch or max(len(images), 1)
         found = [self._run_batch(batch, count) for batch in torch.split(images, count)]
         return [torch.cat(found)]

@@ -20,28 +20,18 @@ from litehrnet_cuda.data.transforms import (
     warp_matrix,
 )
 from litehrnet_cuda.errors import InputError
-from litehrnet_cuda.inference import LiveNetwork
 from litehrnet_cuda.keypoints import COCO, KEYPOINT_SETS, KeypointSet
-from litehrnet_cuda.models.checkpoints import (
-    CheckpointMetadata,
-    load_checkpoint,
-    read_checkpoint,
-    read_metadata,
-    resolve_checkpoint,
-)
-from litehrnet_cuda.models.key_layouts import convert_keys, detect_variant
 from litehrnet_cuda.models.litehrnet import PoseNetwork
-from litehrnet_cuda.models.registry import create_model
 from litehrnet_cuda.predictors.arguments import (
+    check_batch_size,
     check_boxes,
     check_image,
-    check_metadata,
     check_scores,
     check_size,
-    choose_device,
 )
 from litehrnet_cuda.predictors.decoding import Decoding
-from litehrnet_cuda.predictors.onnx_network import OnnxNetwork, is_onnx_file
+from litehrnet_cuda.predictors.networks import choose_network, runner_of
+from litehrnet_cuda.predictors.onnx_network import OnnxNetwork
 from litehrnet_cuda.results import KeyPoints
 
 Array = np.ndarray[Any, Any]
@@ -96,53 +86,15 @@ class PoseEstimator:
     ) -> None:
         if decoder not in DECODERS:
             raise InputError(f"decoder: expected one of {', '.join(DECODERS)}, got {decoder!r}")
-        if batch_size < 1:
-            raise InputError(f"batch_size: expected at least 1, got {batch_size}")
-        if model is not None and not isinstance(model, (str, PoseNetwork)):
-            raise InputError(
-                f"model: expected a name or a PoseNetwork as create_model returns it, which the estimator optimises by "
-                f"itself, got {type(model).__name__}"
-            )
         if keypoint_set is not None and not isinstance(keypoint_set, KeypointSet):
             raise InputError(
                 f"keypoint_set: expected a KeypointSet, such as KEYPOINT_SETS['coco'] of litehrnet_cuda.keypoints, got "
                 f"{keypoint_set!r:.80}"
             )
-        if is_onnx_file(checkpoint):
-            if model is not None:
-                raise InputError(f"{checkpoint}: expected no model beside an ONNX file, which is one; leave it out")
-            device = device or "cpu"
-        elif isinstance(model, PoseNetwork) and device is None:
-            device = next(model.parameters()).device
-        self.device = choose_device(device)
-        onnx = OnnxNetwork(checkpoint, self.device) if checkpoint is not None and is_onnx_file(checkpoint) else None
-        metadata: CheckpointMetadata | None
-        if onnx is not None:
-            metadata = onnx.metadata
-        elif checkpoint is not None:
-            metadata = read_metadata(checkpoint)
-        else:
-            metadata = model.metadata if isinstance(model, PoseNetwork) else None
-        if metadata is not None:
-            check_metadata(metadata, "pose")
-        network: PoseNetwork | OnnxNetwork
-        if onnx is not None:
-            network = onnx
-            onnx.require_size(input_size)
-        elif isinstance(model, PoseNetwork):
-            network = model
-            if checkpoint is not None:
-                load_checkpoint(network, checkpoint)
-        elif checkpoint is None:
-            raise InputError(
-                "PoseEstimator: expected a checkpoint, because a network without trained weights finds nothing; pass "
-                "checkpoint=, or a network of your own as model="
-            )
-        elif metadata is not None:
-            network = _create(model or metadata.variant, metadata.num_outputs, checkpoint)
-        else:
-            name, num_outputs = detect_variant(convert_keys(read_checkpoint(resolve_checkpoint(checkpoint))))
-            network = _create(model or name, num_outputs or 17, checkpoint)
+        source = choose_network(model, checkpoint, device, task="pose", kind=PoseNetwork, predictor="PoseEstimator")
+        network, self.device, metadata = source
+        if isinstance(network, OnnxNetwork):
+            network.require_size(input_size)
         self.input_size = check_size(input_size or (metadata.input_size if metadata else None) or DEFAULT_INPUT_SIZE)
         self.keypoint_set = (
             keypoint_set or (metadata.keypoint_set if metadata else None) or _known_set(network.num_outputs)
@@ -154,14 +106,9 @@ class PoseEstimator:
             )
         self.decoder: Decoder = decoder
         self.flip_test = flip_test
-        self.batch_size = batch_size
-        self._model = network
-        self._network: OnnxNetwork | LiveNetwork
-        if isinstance(network, OnnxNetwork):
-            self._network = network
-        else:
-            network.to(self.device).eval()
-            self._network = LiveNetwork(network, unplanned="" if optimize else "its user does not want it")
+        self.batch_size = check_batch_size(batch_size)
+        self._model: PoseNetwork | OnnxNetwork = network
+        self._network = runner_of(source, optimize=optimize)
 
     @property
     def model(self) -> PoseNetwork | OnnxNetwork:
@@ -286,12 +233,6 @@ def _check_crops(crops: Tensor, centers: Array, scales: Array, input_size: tuple
             raise InputError(
                 f"{name}: expected shape [{len(crops)}, 2], one for each crop, got {list(np.shape(values))}"
             )
-
-
-@torch.inference_mode(False)
-def _create(name: str, num_outputs: int, checkpoint: str | Path) -> PoseNetwork:
-    """A network with the weights of a checkpoint, of ordinary tensors, whose changes PyTorch counts, in every mode."""
-    return create_model(name, num_outputs=num_outputs, checkpoint=checkpoint)
 
 
 def _known_set(num_outputs: int) -> KeypointSet:

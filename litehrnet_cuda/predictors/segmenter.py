@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, get_args
 
 import cv2
 import numpy as np
@@ -14,19 +14,11 @@ from litehrnet_cuda.classes import CLASS_SETS, ClassSet
 from litehrnet_cuda.data.images import read_image
 from litehrnet_cuda.data.transforms import normalize
 from litehrnet_cuda.errors import InputError
-from litehrnet_cuda.inference import LiveNetwork
-from litehrnet_cuda.models.checkpoints import (
-    CheckpointMetadata,
-    load_checkpoint,
-    read_checkpoint,
-    read_metadata,
-    resolve_checkpoint,
-)
-from litehrnet_cuda.models.key_layouts import DetectedHead, detect_segmentation, detect_variant
 from litehrnet_cuda.models.litehrnet import MIN_SIZE
-from litehrnet_cuda.models.registry import create_model
-from litehrnet_cuda.models.segmentation import SegmentationHead, SegmentationNetwork
-from litehrnet_cuda.predictors.arguments import MAX_SIZE, check_image, check_metadata, choose_device
+from litehrnet_cuda.models.segmentation import SegmentationNetwork
+from litehrnet_cuda.predictors.arguments import check_batch_size, check_image, check_size
+from litehrnet_cuda.predictors.networks import choose_network, runner_of
+from litehrnet_cuda.predictors.onnx_network import STRIDE, OnnxNetwork
 from litehrnet_cuda.predictors.pixel_classes import Logits, class_labels, class_probabilities
 from litehrnet_cuda.predictors.windows import average_windows, place_windows
 from litehrnet_cuda.results import Segmentation
@@ -49,7 +41,8 @@ class Segmenter:
         model: a name of :func:`litehrnet_cuda.list_models`; by default what the checkpoint is of. Or a network of any
             floating-point type, which is then used itself, not a copy, and put into evaluation mode.
         checkpoint: a file, of :func:`litehrnet_cuda.models.checkpoints.save_checkpoint` or mmsegmentation. Needed
-            unless ``model`` is a network.
+            unless ``model`` is a network. An ONNX file of ``litehrnet export`` is run by ONNX Runtime; whole images are
+            resized for it to its size, or if that is free to the nearest multiples of 32.
         class_set: what the classes are; by default what the checkpoint says, else the set that is known with as many
             classes, else their numbers.
         mode: ``"whole"`` puts the whole image through the network, ``"slide"`` windows of it that overlap, whose logits
@@ -60,7 +53,8 @@ class Segmenter:
         size: (width, height) that images are resized to fit into, as large as they go with their proportions kept; the
             result is of the image's own size all the same. By default images are taken as they are.
         flip_test: average with the prediction for the mirrored image: slower by a factor of two, slightly better.
-        device: where to run; by default where the network is that was passed, else a CUDA device if there is one.
+        device: where to run; by default where the network is that was passed, else a CUDA device if there is one; the
+            CPU for ONNX files.
         batch_size: the most windows that go through the network at once.
         optimize: run the network as :func:`litehrnet_cuda.optimize_for_inference` does, where there are kernels for the
             device, and see it as it is at each call, as :class:`~litehrnet_cuda.PoseEstimator` does.
@@ -84,11 +78,6 @@ class Segmenter:
         batch_size: int = 4,
         optimize: bool = True,
     ) -> None:
-        if model is not None and not isinstance(model, (str, SegmentationNetwork)):
-            raise InputError(
-                f'model: expected a name or a SegmentationNetwork as create_model(..., "segmentation") returns it, '
-                f"which the segmenter optimises by itself, got {type(model).__name__}"
-            )
         if class_set is not None and not isinstance(class_set, ClassSet):
             raise InputError(
                 f"class_set: expected a ClassSet, such as CLASS_SETS['cityscapes'] of litehrnet_cuda.classes, got "
@@ -96,26 +85,10 @@ class Segmenter:
             )
         if mode not in MODES:
             raise InputError(f"mode: expected one of {', '.join(MODES)}, got {mode!r}")
-        if batch_size < 1:
-            raise InputError(f"batch_size: expected at least 1, got {batch_size}")
-        if isinstance(model, SegmentationNetwork) and device is None:
-            device = next(model.parameters()).device
-        self.device = choose_device(device)
-        own = model.metadata if isinstance(model, SegmentationNetwork) else None
-        metadata = own if checkpoint is None else read_metadata(checkpoint)
-        if metadata is not None:
-            check_metadata(metadata, "segmentation")
-        if isinstance(model, SegmentationNetwork):
-            network = model
-            if checkpoint is not None:
-                load_checkpoint(network, checkpoint)
-        elif checkpoint is None:
-            raise InputError(
-                "Segmenter: expected a checkpoint, because a network without trained weights tells nothing apart; pass "
-                "checkpoint=, or a network of your own as model="
-            )
-        else:
-            network = _create(model, metadata, checkpoint)
+        source = choose_network(
+            model, checkpoint, device, task="segmentation", kind=SegmentationNetwork, predictor="Segmenter"
+        )
+        network, self.device, metadata = source
         known = metadata.class_set if metadata else None
         self.class_set = class_set or known or _known_set(network.num_outputs)
         if len(self.class_set) != network.num_outputs:
@@ -124,17 +97,27 @@ class Segmenter:
                 f"{len(self.class_set)} ({self.class_set.name})"
             )
         self.mode: Mode = mode
-        self.size = None if size is None else _check_size("size", size, MIN_SIZE)
+        self.size = None if size is None else check_size(size, "size", MIN_SIZE)
         self.window, self.stride = _windows(mode, window or (metadata.input_size if metadata else None), stride)
+        if isinstance(network, OnnxNetwork) and mode == "slide":
+            network.require_size(self.window)
         self.flip_test = flip_test
-        self.batch_size = batch_size
-        self._model = network.to(self.device).eval()
-        self._network = LiveNetwork(network, unplanned="" if optimize else "its user does not want it")
+        self.batch_size = check_batch_size(batch_size)
+        self._model: SegmentationNetwork | OnnxNetwork = network
+        self._network = runner_of(source, optimize=optimize)
 
     @property
-    def model(self) -> SegmentationNetwork:
+    def model(self) -> SegmentationNetwork | OnnxNetwork:
         """The network."""
         return self._model
+
+    @property
+    def resizing(self) -> str:
+        """What is done to the size of images before the network, in words; empty if nothing is."""
+        if isinstance(self._model, OnnxNetwork) and self.mode == "whole":
+            size = self._model.size
+            return f"resized to multiples of {STRIDE}" if size is None else f"resized to {size[0]}x{size[1]}"
+        return "" if self.size is None else f"fitted into {self.size[0]}x{self.size[1]}"
 
     @torch.inference_mode()
     def __call__(self, image: Array | str | Path) -> Segmentation:
@@ -167,13 +150,16 @@ class Segmenter:
         """``[1, C, h, w]`` float32: one, or with the flip test two. At the image's size only in windows."""
         if self.size is not None:
             image = _fitted(image, self.size)
+        if isinstance(self._model, OnnxNetwork) and self.mode == "whole":
+            image = _resized(image, self._model.nearest_size((image.shape[1], image.shape[0])))
         if min(image.shape[:2]) < MIN_SIZE:
             raise InputError(
                 f"image: expected at least {MIN_SIZE}x{MIN_SIZE} pixels, got {image.shape[1]}x{image.shape[0]}; pass "
                 f"size= to have images resized"
             )
-        parameter = next(self.model.parameters())
-        x = torch.from_numpy(normalize(image))[None].to(parameter)
+        x = torch.from_numpy(normalize(image))[None]
+        if not isinstance(self._model, OnnxNetwork):
+            x = x.to(next(self._model.parameters()))
         around = Logits(self.flip_test)
         if self.mode == "whole":
             logits: list[Tensor] = self._network(x, around)
@@ -193,19 +179,13 @@ def _fitted(image: Array, size: tuple[int, int]) -> Array:
     """An image as large as fits into a size with its proportions kept, as mmsegmentation resizes it."""
     height, width = image.shape[:2]
     scale = min(size[0] / width, size[1] / height)
-    fitted = (max(1, round(width * scale)), max(1, round(height * scale)))
-    if fitted == (width, height):
+    return _resized(image, (max(1, round(width * scale)), max(1, round(height * scale))))
+
+
+def _resized(image: Array, size: tuple[int, int]) -> Array:
+    if size == (image.shape[1], image.shape[0]):
         return image
-    return np.asarray(cv2.resize(image, fitted, interpolation=cv2.INTER_LINEAR))
-
-
-def _check_size(name: str, size: Any, least: int) -> tuple[int, int]:
-    whole = (
-        isinstance(size, (tuple, list)) and len(size) == 2 and all(isinstance(side, (int, np.integer)) for side in size)
-    )
-    if not whole or min(size) < least or max(size) > MAX_SIZE:
-        raise InputError(f"{name}: expected (width, height) of {least} to {MAX_SIZE} pixels each way, got {size}")
-    return int(size[0]), int(size[1])
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR))
 
 
 def _windows(mode: Mode, window: Any, stride: Any) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -214,34 +194,11 @@ def _windows(mode: Mode, window: Any, stride: Any) -> tuple[tuple[int, int], tup
         return (0, 0), (0, 0)
     if window is None:
         raise InputError("window: expected (width, height) for mode='slide', because the checkpoint names no size")
-    window = _check_size("window", window, MIN_SIZE)
-    stride = _check_size("stride", stride or (window[0] * 2 // 3, window[1] * 2 // 3), 1)
+    window = check_size(window, "window", MIN_SIZE)
+    stride = check_size(stride or (window[0] * 2 // 3, window[1] * 2 // 3), "stride", 1)
     if stride[0] > window[0] or stride[1] > window[1]:
         raise InputError(f"stride: expected at most the window, {window}, so that no pixel is left out, got {stride}")
     return window, stride
-
-
-@torch.inference_mode(False)
-def _create(name: str | None, metadata: CheckpointMetadata | None, checkpoint: str | Path) -> SegmentationNetwork:
-    """A network with the weights of a checkpoint, of ordinary tensors, whose changes PyTorch counts, in every mode."""
-    found: DetectedHead | None
-    if metadata is not None:
-        name = name or metadata.variant
-        found = DetectedHead(metadata.num_outputs, metadata.head or "fcn", metadata.iterative_head)
-    else:
-        weights = read_checkpoint(resolve_checkpoint(checkpoint))
-        name = name or detect_variant(weights)[0]
-        found = detect_segmentation(weights)
-        if found is None:
-            raise InputError(f"{checkpoint}: expected a network for segmentation, got one without decode_head.conv_seg")
-    return create_model(
-        name,
-        "segmentation",
-        num_outputs=found.num_outputs,
-        head=cast(SegmentationHead, found.head),  # which create_model checks
-        with_head=found.iterative_head,
-        checkpoint=checkpoint,
-    )
 
 
 def _known_set(num_outputs: int) -> ClassSet:

@@ -224,13 +224,13 @@ def test_classes_that_nobody_knows_have_numbers(network: SegmentationNetwork) ->
 )
 def test_checkpoints_of_other_networks(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     file, _ = saved(tmp_path, replace(METADATA, **change))
-    with pytest.raises(InputError, match=f"checkpoint: {message}"):
+    with pytest.raises(InputError, match=f"net.safetensors: {message}"):
         Segmenter(checkpoint=file)
 
 
 def test_a_checkpoint_of_poses_without_metadata(tmp_path: Path) -> None:
     torch.save(create_model("naive_litehrnet_18").state_dict(), tmp_path / "pose.pth")
-    with pytest.raises(InputError, match=r"pose\.pth: expected a network for segmentation, got one without"):
+    with pytest.raises(InputError, match=r"pose\.pth: expected a network for segmentation, got one for pose"):
         Segmenter(checkpoint=tmp_path / "pose.pth")
 
 
@@ -241,7 +241,8 @@ def test_a_checkpoint_of_poses_without_metadata(tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"mode": "sliding"}, "mode: expected one of whole, slide, got 'sliding'"),
-        ({"batch_size": 0}, "batch_size: expected at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size: expected a whole number of at least 1, got 0"),
+        ({"batch_size": "4"}, "batch_size: expected a whole number of at least 1, got '4'"),
         ({"class_set": "person"}, "class_set: expected a ClassSet, .* got 'person'"),
         ({"class_set": CITYSCAPES}, r"class_set: expected 2 classes .* got 19 \(cityscapes\)"),
         ({"size": (16, 64)}, r"size: expected \(width, height\) of 32 to 8192 pixels each way, got \(16, 64\)"),

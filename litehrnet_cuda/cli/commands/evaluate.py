@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from litehrnet_cuda.cli.arguments import add_estimator_arguments, create_estimator, whole_number
-from litehrnet_cuda.cli.segmentation import add_window_arguments, evaluate_masks, is_segmentation
+from litehrnet_cuda.cli.segmentation import add_window_arguments, evaluate_masks
 
 if TYPE_CHECKING:
     from litehrnet_cuda.data.annotations import PersonBox, PoseAnnotations
@@ -51,11 +51,14 @@ def run(args: argparse.Namespace) -> int:
     from litehrnet_cuda.engine.distributed import connected, own_device
     from litehrnet_cuda.engine.interruption import plain_failures
     from litehrnet_cuda.predictors.arguments import choose_device
+    from litehrnet_cuda.predictors.networks import task_of
+    from litehrnet_cuda.predictors.onnx_network import is_onnx_file
 
-    device = own_device(choose_device(args.device), shared=True)
+    name = args.device or ("cpu" if is_onnx_file(args.checkpoint) else None)
+    device = own_device(choose_device(name), shared=True)
     args.device = str(device)
     with plain_failures("try a smaller --batch-size"), connected(device) as processes:
-        if is_segmentation(args):
+        if task_of(args.checkpoint) == "segmentation":
             return evaluate_masks(args, processes)
         args.batch_size = args.batch_size or 64
         return _evaluate(args, processes)
