@@ -41,7 +41,7 @@ def _bounded(text: str, least: int) -> int:
 def add_estimator_arguments(parser: argparse.ArgumentParser, more_decoders: tuple[str, ...] = ()) -> None:
     """The options that choose a network and how it is used; a command may know more decoders than an estimator."""
     parser.add_argument(
-        "--checkpoint", required=True, metavar="FILE", help="trained weights: a file (.onnx too) or a published name"
+        "--checkpoint", required=True, metavar="FILE", help="trained weights: file, .onnx or published name"
     )
     parser.add_argument("--model", metavar="NAME", help="network (default: as the checkpoint says)")
     parser.add_argument(

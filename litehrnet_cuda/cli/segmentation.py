@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 # The values of litehrnet_cuda.predictors.segmenter.Mode, which cannot be imported without torch; a test compares them.
 MODE_NAMES = ("whole", "slide")
-_OF_POSES = ("annotations", "images", "detections", "metric")
+_OF_POSES = ("annotations", "images", "detections", "box_convention", "metric")
 
 DEMO_EPOCHS = 1
 DEMO_SIZE = (128, 128)
@@ -59,28 +60,37 @@ def evaluate_masks(args: argparse.Namespace, processes: Processes) -> int:
 
     for option in _OF_POSES:
         if getattr(args, option) is not None:
-            raise InputError(f"--{option}: is for poses, and {args.checkpoint} is for segmentation; name --data alone")
+            raise InputError(
+                f"--{option.replace('_', '-')}: is for poses, and {args.checkpoint} is for segmentation; name --data "
+                "alone"
+            )
     segmenter = create_segmenter(args)
     splits = locate_mask_splits(args.data)
     if "val" not in splits:
         raise InputError(f"{args.data}: expected a part to validate with (val), got {', '.join(splits)}")
     annotations = splits["val"].read(segmenter.class_set)
     out = output_folder(args.out) if args.out and processes.first else None
-    found = evaluate_segmentation(segmenter, annotations, workers=args.workers, processes=processes)
+    found = evaluate_segmentation(
+        segmenter, annotations, workers=args.workers, bad_images=args.bad_images, processes=processes
+    )
     if not processes.first:
         return 0
+    for _, problem in sorted(found.skipped.items()):
+        print(f"skipped: {problem}", file=sys.stderr)
     windows = f"sliding windows of {segmenter.window[0]}x{segmenter.window[1]}"
     setting = [
         segmenter.model.variant.name,
         f"{segmenter.model.head} head",
         found.measured_in.replace("sliding windows", windows),
         f"flip test {'on' if segmenter.flip_test else 'off'}",
-        f"{len(annotations)} images",
+        f"{len(found.of_images)} images",
     ]
+    if found.skipped:
+        setting.append(f"skipped images: {len(found.skipped)}")
     print(", ".join(setting))
     print("\n".join(figure_lines(found)))
     if out is not None:
-        write_report(out, segmenter, found, annotations, _details(args, segmenter, processes))
+        write_report(out, segmenter, found, annotations, _details(args, segmenter, found, processes))
         print(f"figures and pictures are in {out}")
     return 0
 
@@ -92,7 +102,9 @@ def figure_lines(found: SegmentationEvaluation) -> list[str]:
     return [f"{name:{width}}  {'none' if value < 0 else f'{value:.4f}'}" for name, value in figures.items()]
 
 
-def _details(args: argparse.Namespace, segmenter: Segmenter, processes: Processes) -> dict[str, Any]:
+def _details(
+    args: argparse.Namespace, segmenter: Segmenter, found: SegmentationEvaluation, processes: Processes
+) -> dict[str, Any]:
     import hashlib
 
     import torch
@@ -102,6 +114,8 @@ def _details(args: argparse.Namespace, segmenter: Segmenter, processes: Processe
 
     return {
         "data": args.data,
+        "images": len(found.of_images),
+        "skipped_images": len(found.skipped),
         "model": segmenter.model.variant.name,
         "head": segmenter.model.head,
         "checkpoint": args.checkpoint,

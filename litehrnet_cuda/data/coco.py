@@ -6,6 +6,7 @@ annotation and the field, rather than as an exception in the middle of an epoch.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -79,17 +80,34 @@ class CocoKeypoints(PoseAnnotations):
         self.images = self._read_images(content)
         self.people = self._read_people(content)
 
-    def detections(self, results_file: str | Path, *, score_threshold: float = 0.0) -> list[PersonBox]:
+    def detections(
+        self,
+        results_file: str | Path,
+        *,
+        score_threshold: float = 0.0,
+        on_problem: Callable[[Problem], None] | None = None,
+    ) -> list[PersonBox]:
         """Boxes of a person detector in COCO's results format: ``[{image_id, category_id, bbox, score}, ...]``.
 
         They are used as they are, not clipped to the image. Categories without key points and boxes with a lower score
-        than the threshold are left out.
+        than the threshold are left out, and so are boxes in other images than those of the annotation file, which may
+        be a part of what the detector saw.
+
+        Args:
+            results_file: JSON.
+            score_threshold: the least score.
+            on_problem: is told how many boxes are in other images; by default a warning says it.
+
+        Raises:
+            InputError: if the file has a mistake, or all of its boxes are in other images.
         """
         path = Path(results_file)
         content = read_json(path)
         if not isinstance(content, list):
             raise InputError(f"{path}: expected a list of detections, got {kind_of(content)}")
-        boxes = []
+        boxes: list[PersonBox] = []
+        elsewhere: list[int] = []  # the images of boxes that have no annotations
+        fitting = 0
         for index, item in enumerate(content):
             where = f"{path}: detection {index}"
             entry = as_object(item, where)
@@ -97,12 +115,34 @@ class CocoKeypoints(PoseAnnotations):
                 continue
             score = number_field(entry, "score", where)
             image_id = integer_field(entry, "image_id", where)
-            if image_id not in self.images:
-                raise InputError(f"{where}: image_id {image_id} is not among the images of {self.annotation_file.name}")
             box = xywh_to_xyxy(_box(entry, where))
+            if image_id not in self.images:
+                elsewhere.append(image_id)
+                continue
+            fitting += 1
             if score >= score_threshold and (box[2:] > box[:2]).all():
                 boxes.append(PersonBox(image_id, box.astype(np.float32), score, None))
+        if elsewhere:
+            self._tell_of_boxes_elsewhere(path, elsewhere, fitting, on_problem)
         return boxes
+
+    def _tell_of_boxes_elsewhere(
+        self, path: Path, image_ids: list[int], fitting: int, on_problem: Callable[[Problem], None] | None
+    ) -> None:
+        file = self.annotation_file.name
+        if not fitting:
+            raise InputError(
+                f"{path}: expected boxes in the images of {file}, got {len(image_ids)}, all in others, such as image "
+                f"{image_ids[0]}; name the detections that belong to these annotations"
+            )
+        message = (
+            f"{path}: {len(image_ids)} of {fitting + len(image_ids)} boxes are left out, which are in "
+            f"{len(set(image_ids))} images that {file} does not have"
+        )
+        if on_problem is None:
+            warnings.warn(message, stacklevel=3)
+        else:
+            on_problem(Problem("the box is in another image", message, is_error=False))
 
     def _find_categories(self, content: dict[str, Any]) -> list[int]:
         where = f"{self.annotation_file}: categories"

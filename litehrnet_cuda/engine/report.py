@@ -161,13 +161,14 @@ def write_report(
     Args:
         folder: files of an earlier evaluation in it are replaced.
         evaluation: what to leave.
-        annotations: the truth it was measured with.
+        annotations: the truth it was measured with; images that the evaluation skipped are left out.
         details: how it was made; plain values.
 
     Returns:
         the files.
     """
     folder = output_folder(folder)
+    annotations = annotations.without_images(evaluation.skipped)
     figures = {name: None if value < 0 else value for name, value in evaluation.metrics.items()}
     described = {"metric": evaluation.metric, "boxes": evaluation.boxes, **details, **figures}
     files = [folder / "metrics.json", folder / f"results_{evaluation.boxes}_boxes.json"]

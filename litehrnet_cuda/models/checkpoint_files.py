@@ -69,6 +69,8 @@ class CheckpointMetadata:
         class_set: the classes, for ``task="segmentation"``.
         head: ``"fcn"`` or ``"resize_concat"``, for ``task="segmentation"``.
         iterative_head: whether the backbone ends with the iterative head.
+        box_convention: how the boxes of people in COCO's form were clipped in training, see
+            :func:`litehrnet_cuda.data.transforms.clip_annotated_boxes`; None where that is not known.
     """
 
     variant: str
@@ -81,6 +83,7 @@ class CheckpointMetadata:
     class_set: ClassSet | None = None
     head: str | None = None
     iterative_head: bool = True
+    box_convention: str | None = None
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))

@@ -67,6 +67,9 @@ class PoseEstimator:
             device. It is seen as it is at each call, trained on or not; only writes through ``.data`` to a network in
             evaluation mode go unnoticed, after which another PoseEstimator is needed.
 
+    Attributes:
+        metadata: what is known about the network; None if it was passed and says nothing.
+
     Raises:
         InputError: for a model, checkpoint or option that cannot be used.
     """
@@ -93,6 +96,7 @@ class PoseEstimator:
             )
         source = choose_network(model, checkpoint, device, task="pose", kind=PoseNetwork, predictor="PoseEstimator")
         network, self.device, metadata = source
+        self.metadata = metadata
         if isinstance(network, OnnxNetwork):
             network.require_size(input_size)
         self.input_size = check_size(input_size or (metadata.input_size if metadata else None) or DEFAULT_INPUT_SIZE)

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,19 @@ import torch
 
 from litehrnet_cuda import __version__
 from litehrnet_cuda.cli.arguments import DECODER_NAMES
-from litehrnet_cuda.cli.commands.evaluate import METRIC_NAMES
+from litehrnet_cuda.cli.commands.evaluate import BAD_IMAGES_NAMES, BOX_CONVENTION_NAMES, METRIC_NAMES
 from litehrnet_cuda.cli.main import main
+from litehrnet_cuda.data.coco import CocoKeypoints
+from litehrnet_cuda.data.pose_dataset import BAD_IMAGES
+from litehrnet_cuda.data.transforms import BOX_CONVENTIONS
 from litehrnet_cuda.engine import evaluate as engine_evaluate
+from litehrnet_cuda.engine import report
 from litehrnet_cuda.engine.evaluate import METRICS
 from litehrnet_cuda.keypoints import MPII
 from litehrnet_cuda.metrics.coco import STATISTICS
 from litehrnet_cuda.metrics.pckh import GROUPS
-from litehrnet_cuda.models.checkpoints import CheckpointMetadata, save_checkpoint
+from litehrnet_cuda.models.checkpoint_files import write_safetensors
+from litehrnet_cuda.models.checkpoints import CheckpointMetadata, read_checkpoint, read_metadata, save_checkpoint
 from litehrnet_cuda.models.registry import create_model
 
 LOOPBACK = os.environ | {
@@ -68,7 +74,7 @@ def test_real_weights_on_annotated_boxes(evaluate: Run, shared: Path, decoder: s
     status, output, errors = evaluate(file, weights, "--decoder", decoder)
     assert (status, errors) == (0, [])
     assert precision(output) == pytest.approx(expected, abs=0.005)
-    assert f"input 192x256, {decoder} decoder, flip test off, 12 annotated boxes" in output
+    assert f"input 192x256, {decoder} decoder, flip test off, box convention mmpose1, 12 annotated boxes" in output
 
 
 def test_real_weights_on_detected_boxes_with_flip_test(evaluate: Run, shared: Path, tmp_path: Path) -> None:
@@ -86,6 +92,7 @@ def test_real_weights_on_detected_boxes_with_flip_test(evaluate: Run, shared: Pa
     assert 0.6 < precision(output) < 0.95
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert (metrics["boxes"], metrics["detections"]) == ("detected", str(detections))
+    assert (metrics["box_convention"], "box convention" in output) == (None, False), "detected boxes are not clipped"
     assert (tmp_path / "out" / "results_detected_boxes.json").is_file()
     assert metrics["AP"] == pytest.approx(precision(output), abs=1e-4)
 
@@ -107,6 +114,8 @@ def test_figures_poses_and_pictures_are_written(
         "boxes": "annotated",
         "box_count": count,
         "people": count,
+        "skipped_images": 0,
+        "box_convention": "mmpose1",
         "detections": None,
         "annotations": str(annotations),
         "model": "naive_litehrnet_18",
@@ -125,7 +134,8 @@ def test_figures_poses_and_pictures_are_written(
     results = json.loads((out / "results_annotated_boxes.json").read_text())
     assert all(len(result["keypoints"]) == 51 for result in results)
     lines = output.splitlines()
-    assert lines[0] == (f"naive_litehrnet_18, input 64x96, quarter decoder, flip test off, {count} annotated boxes")
+    setting = "naive_litehrnet_18, input 64x96, quarter decoder, flip test off, box convention mmpose1"
+    assert lines[0] == f"{setting}, {count} annotated boxes"
     assert all(line.endswith("annotated boxes") for line in lines)
 
 
@@ -225,6 +235,130 @@ def test_images_are_found_where_they_are_kept(
     assert evaluate(file, checkpoint, *options)[0] == 0
 
 
+# ------------------------------------------------------------------------------------------------- boxes and bad images
+
+
+def test_boxes_are_clipped_as_in_training_or_as_asked_for(
+    evaluate: Run, annotations: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metadata = read_metadata(checkpoint)
+    assert metadata is not None
+    weights = read_checkpoint(checkpoint)
+    trained = write_safetensors(weights, tmp_path / "w.safetensors", replace(metadata, box_convention="official"))
+    boxes: list[Any] = []
+
+    def remember(estimator: Any, people: CocoKeypoints, *args: Any, **options: Any) -> Any:
+        boxes.append((people.box_convention, people.people[0].box.tolist()))
+        return real(estimator, people, *args, **options)
+
+    real = engine_evaluate.evaluate_decoders
+    monkeypatch.setattr(engine_evaluate, "evaluate_decoders", remember)
+    for file, options, expected in (
+        (checkpoint, (), "mmpose1"),
+        (trained, (), "official"),
+        (trained, ("--box-convention", "mmpose1"), "mmpose1"),
+        (checkpoint, ("--box-convention", "official"), "official"),
+    ):
+        status, output, errors = evaluate(annotations, file, *options, "--out", tmp_path / "out")
+        assert (status, errors) == (0, [])
+        assert f", box convention {expected}, " in output.splitlines()[0]
+        assert json.loads((tmp_path / "out" / "metrics.json").read_text())["box_convention"] == expected
+        truth = CocoKeypoints(annotations, annotations.parent.parent / "val", box_convention=expected)
+        assert boxes.pop() == (expected, truth.people[0].box.tolist())
+
+
+def test_the_convention_needs_annotated_boxes_in_the_form_of_coco(
+    evaluate: Run, annotations: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    options = ("--box-convention", "official")
+    one_sentence(
+        evaluate(annotations, checkpoint, *options, "--detections", tmp_path / "boxes.json"),
+        "--box-convention: expected annotated boxes, got --detections",
+    )
+    mpii = tmp_path / "mpii_val.json"
+    mpii.write_text("[]")
+    one_sentence(
+        evaluate(mpii, checkpoint, *options), "expected annotations in COCO's format, got " + str(mpii) + " in MPII's"
+    )
+
+
+@pytest.fixture
+def broken(coco_folder: Path, annotations: Path, tmp_path: Path) -> tuple[Path, list[int], int]:
+    """A copy of the images, of which one is damaged and one is missing, their ids, and how many people are left."""
+    images = tmp_path / "broken" / "val"
+    shutil.copytree(coco_folder / "val", images)
+    content = json.loads(annotations.read_text())
+    owners = [annotation["image_id"] for annotation in content["annotations"]]
+    first, *_, last = dict.fromkeys(owners)
+    names = {image["id"]: image["file_name"] for image in content["images"]}
+    (images / names[first]).write_bytes(b"broken")
+    (images / names[last]).unlink()
+    return images, [first, last], sum(owner not in (first, last) for owner in owners)
+
+
+@pytest.mark.parametrize("decoder", ["quarter", "all"])
+def test_skipped_images_are_said_and_do_not_count(
+    evaluate: Run,
+    annotations: Path,
+    checkpoint: Path,
+    broken: tuple[Path, list[int], int],
+    decoder: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    headings: list[str] = []
+
+    def remember(names: Any, errors: Any, file: Path, *, unit: str, heading: str) -> None:
+        headings.append(heading)
+        file.touch()
+
+    monkeypatch.setattr(report, "plot_joint_errors", remember)
+    images, (first, last), counted = broken
+    options = ("--images", images, "--decoder", decoder, "--out", tmp_path / "out")
+    one_sentence(evaluate(annotations, checkpoint, *options, "--bad-images", "stop"), "is missing; check the image")
+    status, output, errors = evaluate(annotations, checkpoint, *options, "--bad-images", "skip")
+    assert status == 0
+    damaged, missing = errors
+    assert damaged.startswith(f"skipped: {images / f'{first:012}.jpg'}: expected an image that OpenCV can decode")
+    assert missing == (
+        f"skipped: {images / f'{last:012}.jpg'}: image {last} of {annotations.name} is missing; check the image folder"
+    )
+    assert output.splitlines()[0].endswith(f", {counted} annotated boxes, skipped images: 2")
+    metrics = json.loads(next((tmp_path / "out").rglob("metrics.json")).read_text())
+    assert (metrics["skipped_images"], metrics["people"], metrics["box_count"]) == (2, counted, counted)
+    assert set(headings) == {f"{counted} of {counted} people, found in annotated boxes"}
+
+
+def test_boxes_in_other_images_than_the_annotated_ones_are_said(
+    evaluate: Run, annotations: Path, checkpoint: Path, broken: tuple[Path, list[int], int], tmp_path: Path
+) -> None:
+    images, (first, last), _ = broken
+    others = sorted({image["id"] for image in json.loads(annotations.read_text())["images"]} - {first, last})
+    where = [first, last, others[0], others[0], 901, 902, 902]
+    file = tmp_path / "boxes.json"
+    file.write_text(json.dumps([{"image_id": one, "bbox": [9, 9, 60, 80], "score": 0.5} for one in where]))
+    options = ("--detections", file, "--images", images, "--bad-images", "skip", "--out", tmp_path / "out")
+    status, output, errors = evaluate(annotations, checkpoint, *options)
+    assert status == 0
+    assert errors[0] == (
+        f"{file}: 3 of 7 boxes are left out, which are in 2 images that {annotations.name} does not have"
+    )
+    assert [error.partition(" ")[0] for error in errors[1:]] == ["skipped:", "skipped:"]
+    assert output.splitlines()[0].endswith(", 2 boxes detected by boxes.json, skipped images: 2")
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert (metrics["box_count"], metrics["skipped_images"], metrics["box_convention"]) == (2, 2, None)
+    one_sentence(
+        evaluate(annotations, checkpoint, "--detections", _without(file, lambda one: one < 900)),
+        f"expected boxes in the images of {annotations.name}, got 3, all in others, such as image 901",
+    )
+
+
+def _without(file: Path, unwanted: Callable[[int], bool]) -> Path:
+    rest = [box for box in json.loads(file.read_text()) if not unwanted(box["image_id"])]
+    file.write_text(json.dumps(rest))
+    return file
+
+
 # ------------------------------------------------------------------------------------------------ what cannot be done
 
 
@@ -296,8 +430,10 @@ def test_a_broken_image(evaluate: Run, coco_folder: Path, annotations: Path, che
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_the_command_knows_all_metrics() -> None:
+def test_the_command_knows_all_values() -> None:
     assert METRIC_NAMES == METRICS
+    assert BOX_CONVENTION_NAMES == BOX_CONVENTIONS
+    assert BAD_IMAGES_NAMES == BAD_IMAGES
 
 
 def test_memory_that_gives_out_is_one_sentence(
@@ -348,4 +484,4 @@ def test_help_fits_a_screen(columns: str, monkeypatch: pytest.MonkeyPatch, capsy
     assert stop.value.code == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) <= 40
-    assert max(map(len, lines)) <= 100
+    assert max(map(len, lines)) <= int(columns)

@@ -83,6 +83,7 @@ def test_evaluation_prints_all_figures(
     metrics = json.loads((tmp_path / "report" / "metrics.json").read_text())
     assert metrics["mIoU"] == found.score
     assert (metrics["mode"], metrics["window"]) == (mode, [48, 40] if sliding else None)
+    assert (metrics["images"], metrics["skipped_images"]) == (2, 0)
     with (tmp_path / "report" / "confusion.csv").open(newline="") as file:
         rows = [row[1:] for row in csv.reader(file)][1:]
     assert [[int(cell) for cell in row] for row in rows] == found.matrix.tolist()
@@ -109,9 +110,29 @@ def test_a_folder_of_images_and_masks_is_enough(out: Path, tmp_path: Path, capsy
     assert "IoU person" in capsys.readouterr().out, "classes are called as in the checkpoint"
 
 
-@pytest.mark.parametrize("option", ["--images", "--detections", "--metric"])
+@pytest.mark.parametrize("part", ["images", "masks"])
+def test_skipped_images_are_said_and_do_not_count(
+    out: Path, part: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_part(tmp_path, "", 3, classes=2)
+    arguments = ["evaluate", "--checkpoint", str(out / "model.safetensors"), "--data", str(tmp_path), "--device", "cpu"]
+    arguments += ["--out", str(tmp_path / "report")]
+    broken = tmp_path / part / "1.png"
+    broken.write_bytes(b"broken")
+    assert main(arguments) == 2
+    assert str(broken) in capsys.readouterr().err
+    assert main([*arguments, "--bad-images", "skip"]) == 0
+    printed = capsys.readouterr()
+    (said,) = printed.err.splitlines()
+    assert said.startswith(f"skipped: {broken}: expected ")
+    assert printed.out.splitlines()[0].endswith(", 2 images, skipped images: 1")
+    metrics = json.loads((tmp_path / "report" / "metrics.json").read_text())
+    assert (metrics["images"], metrics["skipped_images"]) == (2, 1)
+
+
+@pytest.mark.parametrize("option", ["--images", "--detections", "--metric", "--box-convention"])
 def test_options_of_poses_are_refused(out: Path, option: str, capsys: pytest.CaptureFixture[str]) -> None:
-    value = "coco" if option == "--metric" else "file"
+    value = {"--metric": "coco", "--box-convention": "official"}.get(option, "file")
     arguments = ["--checkpoint", str(out / "model.safetensors"), "--data", str(out / "data"), option, value]
     assert main(["evaluate", *arguments]) == 2
     assert f"{option}: is for poses" in capsys.readouterr().err

@@ -61,7 +61,8 @@ def test_the_files_that_the_help_names_are_written_and_no_others(out: Path) -> N
 
 def test_the_checkpoint_is_complete(out: Path) -> None:
     file = out / "model.safetensors"
-    assert read_metadata(file) == CheckpointMetadata("litehrnet_18", "pose", 17, COCO, (64, 64))
+    expected = CheckpointMetadata("litehrnet_18", "pose", 17, COCO, (64, 64), box_convention="mmpose1")
+    assert read_metadata(file) == expected
     estimator = PoseEstimator(None, checkpoint=file, device="cpu")
     poses = estimator(out / "data" / "val" / "000000000001.jpg", [[10, 10, 90, 200]])
     assert poses.keypoints.shape == (1, 17, 2)
@@ -113,7 +114,7 @@ def recipes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Recipe, dict[str, Any
     def remember(folder: Path, recipe: Recipe, *people: Any, **options: Any) -> Any:
         calls.append((recipe, options))
         return SimpleNamespace(folder=folder), SimpleNamespace(
-            score=0.5, score_name="AP", boxes="annotated", measured_in="annotated boxes"
+            score=0.5, score_name="AP", boxes="annotated", measured_in="annotated boxes", skipped={}
         )
 
     monkeypatch.setattr(engine_run, "run_training", remember)

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from litehrnet_cuda.data.annotations import Problem
 from litehrnet_cuda.data.coco import CocoKeypoints
 from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.keypoints import COCO, KeypointSet
@@ -177,7 +178,11 @@ def test_detections(read, tmp_path):
     assert len(found) == 1
     np.testing.assert_array_equal(found[0].box, [-5, 1, 15, 11])  # not clipped
     for change, message in [
-        ({"image_id": 4}, r"detections\.json: detection 0: image_id 4 is not among the images of people\.json"),
+        (
+            {"image_id": 4},
+            r"detections\.json: expected boxes in the images of people\.json, got 1, .* image 4;",
+        ),
+        ({"image_id": 4, "bbox": [1, 2]}, "detection 0: bbox: expected 4 finite numbers"),
         ({"score": None}, "detection 0: score: expected a finite number, got None"),
         ({"bbox": [1, 2, 3]}, "detection 0: bbox: expected 4 finite numbers .*, got 3 values"),
     ]:
@@ -186,3 +191,20 @@ def test_detections(read, tmp_path):
     file.write_text("{}")
     with pytest.raises(InputError, match="expected a list of detections, got an object"):
         data.detections(file)
+    file.write_text("[]")
+    assert data.detections(file) == []
+
+
+def test_detections_in_other_images_are_left_out_and_said(read, tmp_path):
+    data, file = read(content()), tmp_path / "detections.json"
+    box = {"image_id": 3, "category_id": 1, "bbox": [1, 1, 20, 10], "score": 0.6}
+    changes = ({"image_id": 4}, {}, {"image_id": 5}, {"image_id": 4}, {"image_id": 6, "category_id": 2}, {"score": 0.1})
+    file.write_text(json.dumps([box | change for change in changes]))
+    said = []
+    boxes = data.detections(file, score_threshold=0.5, on_problem=said.append)
+    assert [(one.image_id, one.score) for one in boxes] == [(3, 0.6)]
+    message = f"{file}: 3 of 5 boxes are left out, which are in 2 images that people.json does not have"
+    assert said == [Problem("the box is in another image", message, is_error=False)]
+    with pytest.warns(UserWarning, match="3 of 5 boxes are left out"):
+        assert len(data.detections(file)) == 2
+    assert data.detections(file, score_threshold=0.9, on_problem=said.append) == [], "its images fit"

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from litehrnet_cuda.data.coco import CocoKeypoints
+from litehrnet_cuda.data.mpii import MpiiKeypoints
 from litehrnet_cuda.engine.distributed import ALONE
 from litehrnet_cuda.engine.pose_task import PoseTask
 from litehrnet_cuda.engine.recipe import Recipe
@@ -26,6 +27,15 @@ def test_network_data_and_loss_go_together(people: CocoKeypoints) -> None:
     assert torch.isfinite(loss)
     assert set(task.digests) == {"train", "val"}
     assert task.measure != PoseTask(replace(RECIPE, flip_test=False), people, people).measure
+
+
+def test_checkpoints_say_how_boxes_were_clipped(people: CocoKeypoints, shared: Path) -> None:
+    assert PoseTask(RECIPE, people, people).metadata.box_convention == "mmpose1"
+    recipe = replace(RECIPE, box_convention="official")
+    official = CocoKeypoints(people.annotation_file, people.image_dir, box_convention="official")
+    assert PoseTask(recipe, official, official).metadata.box_convention == "official"
+    mpii = MpiiKeypoints(shared / "data" / "mpii" / "test_mpii.json", shared / "data" / "mpii")
+    assert PoseTask(recipe, mpii, mpii).metadata.box_convention is None, "its boxes are not clipped"
 
 
 def test_a_network_and_its_file_are_measured_alike(people: CocoKeypoints, tmp_path: Path) -> None:

@@ -9,7 +9,13 @@ from typing import Any
 
 import pytest
 
-from litehrnet_cuda.data.pose_dataset import Augmentation
+from litehrnet_cuda.data.augmentation import (
+    MMPOSE1_COCO,
+    MMPOSE1_MPII,
+    OFFICIAL_COCO,
+    OFFICIAL_MPII,
+    Augmentation,
+)
 from litehrnet_cuda.engine.recipe import Recipe, TrainConfig
 from litehrnet_cuda.engine.recipe_files import (
     DEFAULT,
@@ -33,6 +39,7 @@ OFFICIAL = {
     "mpii_256x256": (2e-3, 8 * 32, (256, 256), 2, 0, 30),
     "mmpose1_coco_256x192": (5e-4, 8 * 64, (192, 256), 2, 0.3, 60),
     "mmpose1_coco_384x288": (5e-4, 8 * 32, (288, 384), 3, 0.3, 60),
+    "mmpose1_mpii_256x256": (5e-4, 8 * 64, (256, 256), 2, 0, 60),
 }
 
 
@@ -53,6 +60,19 @@ def test_official_recipes_for_all_networks(name: str, model: str) -> None:
     assert (recipe.decoder, recipe.flip_test) == ("quarter", True)
     assert recipe.data == name.removeprefix("mmpose1_").split("_")[0]
     assert training.workers == (2 if recipe.data == "mpii" else 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "augmentation"),
+    [
+        ("coco_256x192", OFFICIAL_COCO),
+        ("mpii_256x256", OFFICIAL_MPII),
+        ("mmpose1_coco_256x192", MMPOSE1_COCO),
+        ("mmpose1_mpii_256x256", MMPOSE1_MPII),
+    ],
+)
+def test_augmentation_is_that_of_the_source(name: str, augmentation: Augmentation) -> None:
+    assert load_recipe(name).augmentation == augmentation
 
 
 def test_the_default_is_the_official_recipe_without_scaling() -> None:

@@ -8,6 +8,7 @@ import pickle
 import sys
 import types
 from collections import OrderedDict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -292,9 +293,15 @@ def test_metadata_of_own_classes(tmp_path: Path) -> None:
     assert read_metadata(path) == metadata
 
 
-def test_metadata_from_before_there_was_segmentation(tmp_path: Path) -> None:
+def test_metadata_of_a_training(tmp_path: Path) -> None:
+    metadata = replace(METADATA, box_convention="official")
+    assert read_metadata(write_safetensors(WEIGHTS, tmp_path / "x.safetensors", metadata)) == metadata
+
+
+@pytest.mark.parametrize("missing", [("class_set", "head", "iterative_head", "box_convention"), ("box_convention",)])
+def test_metadata_from_before_there_were_all_fields(tmp_path: Path, missing: tuple[str, ...]) -> None:
     fields = json.loads(METADATA.to_json())
-    for name in ("class_set", "head", "iterative_head"):
+    for name in missing:
         del fields[name]
     save_file(WEIGHTS, tmp_path / "x.safetensors", {"litehrnet_cuda": json.dumps(fields)})
     assert read_metadata(tmp_path / "x.safetensors") == METADATA

@@ -214,11 +214,11 @@ def _train(
     if isinstance(recipe, Recipe):
         people = datasets.find_splits(source, box_convention=recipe.box_convention)
         files, evaluation = run_training(args.out, recipe, *people, **common)
-        on = f"{len(people[1].people)} people"
+        on = f"{len(people[1].without_images(evaluation.skipped).people)} people"
     else:
         masks = find_mask_splits(source)
         files, evaluation = run_training(args.out, recipe, *masks, **common)
-        on = f"{len(masks[1])} images"
+        on = f"{len(masks[1]) - len(evaluation.skipped)} images"
     if processes.first:
         print(f"{evaluation.score_name} {evaluation.score:.3f} ({evaluation.measured_in}) on {on}; see {files.folder}")
     return 0
