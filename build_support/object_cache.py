@@ -46,10 +46,15 @@ def compile_all(steps: Sequence[Step], *, root: Path, include: str) -> list[Path
     Raises:
         CompilationError: if a command fails.
     """
-    targets = [_target(step, root, root / include) for step in steps]
+    targets = targets_of(steps, root=root, include=include)
     with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS") or os.cpu_count() or 1)) as pool:
         list(pool.map(lambda step, target: _compile(step.command, target, root), steps, targets))
     return targets
+
+
+def targets_of(steps: Sequence[Step], *, root: Path, include: str) -> list[Path]:
+    """Where the object of each step is, or will be."""
+    return [_target(step, root, root / include) for step in steps]
 
 
 def messages(object_file: Path) -> str:

@@ -115,9 +115,21 @@ def find_tool(name: str, toolkit: compilers.Toolkit) -> Path | None:
 
 def compile_kernels(toolkit: compilers.Toolkit, cxx: list[str]) -> list[Path]:
     """Objects of all kernel sources for all architectures, the same that setup.py makes by default."""
+    return object_cache.compile_all(_steps(toolkit, cxx), root=ROOT, include="csrc")
+
+
+def are_compiled() -> bool:
+    """Whether :func:`compile_kernels` has nothing to do."""
+    toolkit, cxx = compilers.find_toolkit()[0], compilers.find_cxx()
+    if toolkit is None or cxx is None:
+        return False
+    targets = object_cache.targets_of(_steps(toolkit, cxx), root=ROOT, include="csrc")
+    return all(target.exists() for target in targets)
+
+
+def _steps(toolkit: compilers.Toolkit, cxx: list[str]) -> list[object_cache.Step]:
     by_size = sorted(SOURCES, key=lambda source: (ROOT / source).stat().st_size, reverse=True)
-    steps = [compilers.kernel_step(toolkit, ARCHITECTURES, cxx, source, debug=False) for source in by_size]
-    return object_cache.compile_all(steps, root=ROOT, include="csrc")
+    return [compilers.kernel_step(toolkit, ARCHITECTURES, cxx, source, debug=False) for source in by_size]
 
 
 def warnings(object_file: Path) -> list[str]:

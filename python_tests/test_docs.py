@@ -1,18 +1,14 @@
-"""Code blocks of docs/own_data.md are what the package reads, and its commands exist."""
+"""Code blocks of docs/own_data.md are what the package reads; its commands are run by test_documentation.py."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
-import shlex
 from pathlib import Path
 
 import cv2
 import numpy as np
-import pytest
 
-from litehrnet_cuda.cli.main import COMMANDS, load_command
 from litehrnet_cuda.data.coco import CocoKeypoints
 from litehrnet_cuda.data.description import DEFAULT_SIGMA, read_description
 from litehrnet_cuda.data.mask_description import read_mask_description
@@ -57,13 +53,3 @@ def test_annotations_are_read_with_the_description(tmp_path: Path) -> None:
     (tmp_path / "kitchen").mkdir()
     cv2.imwrite(str(tmp_path / "kitchen" / "0001.jpg"), np.zeros((720, 1280, 3), np.uint8))
     assert data.read_image(1).shape == (720, 1280, 3)
-
-
-@pytest.mark.parametrize("line", [line for block in blocks("sh") for line in block.splitlines()])
-def test_commands_have_these_options(line: str) -> None:
-    program, name, *arguments = shlex.split(line)
-    assert program == "litehrnet"
-    assert name in COMMANDS
-    parser = argparse.ArgumentParser()
-    load_command(name).add_arguments(parser)
-    parser.parse_args(arguments)

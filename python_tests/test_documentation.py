@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,50 +11,35 @@ import cv2
 import documentation
 import pytest
 import torch
-from documentation import DOCUMENTS, ROOT, SHELLS, Block, blocks_of, check_command, check_python, commands_of
-from sample_checkpoints import to_paddle, write_paddle
-from video_files import write_video
+from documentation import (
+    COVERED_BY,
+    DOCUMENTS,
+    ROOT,
+    SHELLS,
+    Block,
+    blocks_of,
+    check_command,
+    check_python,
+    commands_of,
+)
+from reader_folder import fill_reader_folder
 
 from litehrnet_cuda import _extension
 from litehrnet_cuda.cli.main import main
-from litehrnet_cuda.data.generated.coco_folder import write_coco
 from litehrnet_cuda.engine.recipe_files import load_recipe
-from litehrnet_cuda.keypoints import COCO
+from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.models import checkpoints
-from litehrnet_cuda.models.checkpoints import CheckpointMetadata, save_checkpoint
 from litehrnet_cuda.models.published import PUBLISHED
 from litehrnet_cuda.models.registry import create_model
 
-SIZE = (160, 120)  # of pictures
 HELP = "mend it, or say why it is not run on the line before it: <!-- not run: it needs a GPU -->"
 
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What readers have when they try the examples: pictures, data sets and checkpoints under the names in the text."""
+    """What readers have when they try the examples."""
     folder = tmp_path_factory.mktemp("reader")
-    demo = folder / "runs" / "demo"
-    write_coco(demo / "data", 2, split="val", size=SIZE)
-    for split in ("train2017", "val2017"):
-        write_coco(folder / "coco", 2, split=split, size=SIZE)
-    shutil.copy(folder / "coco" / "annotations" / "person_keypoints_val2017.json", folder)
-    shutil.copytree(folder / "coco" / "val2017", folder / "val2017")
-    picture = cv2.imread(str(next((folder / "val2017").iterdir())))
-    cv2.imwrite(str(folder / "street.jpg"), cv2.resize(picture, None, fx=4, fy=4))
-    (folder / "boxes.json").write_text(json.dumps({"street.jpg": [[20, 10, 80, 110]]}))
-
-    write_video(folder / "street.mp4", 3)
-    (folder / "my_detector.py").write_text("def people(image):\n    return [[10, 10, 60, 60]]\n")
-
-    torch.manual_seed(0)
-    small = CheckpointMetadata("naive_litehrnet_18", "pose", 17, COCO, (64, 96))
-    save_checkpoint(create_model(small.variant), folder / "model.safetensors", small)
-    shutil.copy(folder / "model.safetensors", demo)
-    streets = CheckpointMetadata(small.variant, "segmentation", 19, head="fcn")
-    save_checkpoint(create_model(small.variant, "segmentation"), folder / "cityscapes.safetensors", streets)
-    torch.save({"state_dict": create_model("litehrnet_18").state_dict(), "optimizer": {}}, folder / "epoch_210.pth")
-    wider = create_model("wider_naive_litehrnet_18").state_dict()
-    write_paddle(to_paddle(dict(wider)), folder / "tinypose_256x192.pdparams")
+    fill_reader_folder(folder)
     return folder
 
 
@@ -64,6 +49,7 @@ def stage(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     folder = tmp_path / "reader"
     shutil.copytree(template, folder)
     monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", list(sys.path))
 
     def made_up(name: str) -> Path:
         file = tmp_path / PUBLISHED[name].file_name
@@ -77,27 +63,32 @@ def stage(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_blocks(document: Path, stage: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, Any] = {"images": torch.randn(2, 3, 64, 48), "image": cv2.imread("street.jpg")}
     for block in blocks_of(document):
         try:
-            if block.language == "python":
-                run_python(block, names)
-            elif block.language in SHELLS:
-                run_shell(block)
+            run_or_check(block, names)
         except (Exception, SystemExit) as error:
             printed = capsys.readouterr().err
             raise AssertionError(f"{block}: {type(error).__name__}: {error}\n{printed}{HELP}") from error
 
 
+def run_or_check(block: Block, names: dict[str, Any]) -> None:
+    if block.language == "python":
+        run_python(block, names)
+    elif block.language in SHELLS:
+        run_shell(block)
+    else:
+        covered = (block.document.relative_to(ROOT).as_posix(), block.language) in COVERED_BY
+        assert covered, f"nobody runs or reads blocks of the kind {block.language or 'indented text'!r} of this page"
+
+
 def run_python(block: Block, names: dict[str, Any]) -> None:
-    if block.reason is not None:
+    if block.reason is not None or ("functional" in block.text and not _extension.load().ok):
         check_python(block.text, names)
-        return
-    if "functional" in block.text and not _extension.load().ok:
-        pytest.skip(f"{block} needs the native library: {_extension.load().reason}")
-    exec(compile(block.text, str(block), "exec"), names)
+    else:
+        exec(compile(block.text, str(block), "exec"), names)
 
 
 def run_shell(block: Block) -> None:
@@ -112,8 +103,19 @@ def run_shell(block: Block) -> None:
             assert main(arguments) == 0, f"`{' '.join(words)}` failed"
 
 
-def test_pages_that_other_tests_run() -> None:
-    for page, test in documentation.RUN_BY.items():
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_commands_within_sentences_exist(document: Path) -> None:
+    documentation.check_inline_commands(document)
+
+
+def test_there_are_commands_within_sentences() -> None:
+    assert documentation.check_inline_commands(ROOT / "README.md") >= 5
+
+
+def test_what_other_tests_cover_is_there() -> None:
+    kinds = {(d.relative_to(ROOT).as_posix(), block.language) for d in DOCUMENTS for block in blocks_of(d)}
+    for (page, language), test in COVERED_BY.items():
+        assert (page, language) in kinds
         assert Path(page).name in (ROOT / "python_tests" / test).read_text(encoding="utf-8")
 
 
@@ -126,17 +128,20 @@ def test_the_recipe_in_the_page_on_training(tmp_path: Path) -> None:
 
 def test_there_is_documentation_to_test() -> None:
     blocks = [block for document in DOCUMENTS for block in blocks_of(document)]
-    assert {"README.md", "kernels.md", "migrating.md", "training.md", "own_data.md"} <= {d.name for d in DOCUMENTS}
+    names = {document.relative_to(ROOT).as_posix() for document in DOCUMENTS}
+    assert {"README.md", "CHANGELOG.md", "docs/training.md", "benchmarks/README.md"} <= names
     run = [block for block in blocks if block.reason is None and block.language in ("python", *SHELLS)]
     assert len(run) >= 10
     assert any("litehrnet predict" in block.text for block in run)
 
 
-def test_links_lead_to_files() -> None:
+def test_links_lead_to_files_and_sections() -> None:
     missing = []
     for document in DOCUMENTS:
         for target in documentation.links_of(document):
-            if not (document.parent / target).exists():
+            name, _, section = target.partition("#")
+            file = document.parent / name if name else document
+            if not file.exists() or (section and section not in documentation.sections_of(file)):
                 missing.append(f"{document.relative_to(ROOT)}: {target}")
     assert missing == []
 
@@ -187,7 +192,10 @@ def test_blocks_are_found(tmp_path: Path) -> None:
     "command",
     [
         "litehrnet train --epoch-count 3",
+        "litehrnet train litehrnet_18_birds --out runs",
+        "litehrnet train --out runs generated --set training.wings=2",
         "litehrnet fly",
+        "torchrun --wings 2 -m litehrnet_cuda train",
         "torchrun --nproc-per-node 2 -m litehrnet_cuda train --flies",
         "python -m benchmarks --flies",
         "python -m benchmarks networks fly",
@@ -199,7 +207,7 @@ def test_blocks_are_found(tmp_path: Path) -> None:
 )
 def test_wrong_commands_are_noticed(command: str) -> None:
     (words,) = commands_of(command)
-    with pytest.raises((AssertionError, SystemExit)):
+    with pytest.raises((AssertionError, SystemExit, InputError)):
         check_command(words)
 
 
@@ -210,6 +218,10 @@ def test_wrong_commands_are_noticed(command: str) -> None:
         "import litehrnet_cuda as lh\nlh.create_model('litehrnet_18', wings=2)",
         "from litehrnet_cuda.models import wings",
         "from litehrnet_cuda.backends import fly",
+        "import torch.wings",
+        "import torch\ntorch.fly()",
+        "import no_such_package",
+        "return 1",
         "a = = 1",
     ],
 )
@@ -218,7 +230,44 @@ def test_wrong_python_is_noticed(code: str) -> None:
         check_python(code, {})
 
 
+def test_names_that_a_block_gives_anew_are_not_those_of_earlier_blocks() -> None:
+    check_python("import torch\ntorch = images = other()\ntorch.fly(); images.fly()", {"images": torch.zeros(1)})
+
+
 def test_unmarked_commands_of_others_are_noticed() -> None:
     block = Block(ROOT / "README.md", 1, "bash", "make demo")
     with pytest.raises(AssertionError, match="`make demo` is not run"):
         run_shell(block)
+
+
+@pytest.mark.parametrize("language", ["console", "yaml", "toml", ""])
+@pytest.mark.parametrize("reason", [None, "needs a GPU"])
+def test_blocks_of_new_kinds_are_noticed(language: str, reason: str | None) -> None:
+    with pytest.raises(AssertionError, match="nobody runs or reads"):
+        run_or_check(Block(ROOT / "README.md", 1, language, "wings = 2", reason), {})
+
+
+@pytest.mark.parametrize(
+    ("page", "words"),
+    [
+        ("- a list\n  ```python\n  a = 1\n  ```\n", "page.md:2: expected ``` at the begin"),
+        ("~~~\na\n~~~\n", "page.md:1: expected ```"),
+        ("```python title=a\n```\n", "page.md:1: expected ```"),
+        ("```python\na = 1\n", "page.md:1: a fence without an end"),
+        ("<!-- not run: slow -->\n\ntext\n", r"a reason of lines \[1\] .* before no block"),
+        ("<!-- not run, slow -->\n```sh\nmake demo\n```\n", r"a reason of lines \[1\] is malformed"),
+        ("<!-- not run (train): slow -->\n```sh\nlitehrnet env\n```\n", "page.md:3: train is excepted, but not there"),
+    ],
+)
+def test_malformed_pages_are_noticed(tmp_path: Path, page: str, words: str) -> None:
+    (tmp_path / "page.md").write_text(page)
+    with pytest.raises(AssertionError, match=words):
+        blocks_of(tmp_path / "page.md")
+
+
+def test_wrong_commands_within_sentences_are_noticed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(documentation, "ROOT", tmp_path)
+    for text in ("Try `litehrnet fly`.", "Or `litehrnet train --out runs --wings 2` again."):
+        (tmp_path / "page.md").write_text(text)
+        with pytest.raises(AssertionError, match=r"litehrnet (fly|train).* no "):
+            documentation.check_inline_commands(tmp_path / "page.md")

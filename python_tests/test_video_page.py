@@ -1,23 +1,24 @@
-"""The code blocks of docs/video.md run, and its commands exist."""
+"""What docs/video.md shows is what is written; its commands are run by test_documentation.py."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
-import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from documentation import blocks_of
 from video_files import read_video, write_video
 
-from litehrnet_cuda.cli.main import load_command
+from litehrnet_cuda.cli.main import main
 from litehrnet_cuda.data.boxes import read_boxes
 from litehrnet_cuda.video import detect, load_detector
 from litehrnet_cuda.video.onnx_detector import MIN_SCORE, PERSON, PREPARATIONS
 
-PAGE = (Path(__file__).resolve().parents[1] / "docs" / "video.md").read_text(encoding="utf-8")
+FILE = Path(__file__).resolve().parents[1] / "docs" / "video.md"
+PAGE = FILE.read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 
@@ -34,12 +35,21 @@ def test_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: Pat
     assert len(Path("street_poses.jsonl").read_text().splitlines()) == 4
 
 
-@pytest.mark.parametrize("line", re.findall(r"^    (litehrnet .*)$", PAGE, re.MULTILINE))
-def test_commands_have_these_options(line: str) -> None:
-    _, name, *arguments = shlex.split(line)
-    parser = argparse.ArgumentParser()
-    load_command(name).add_arguments(parser)
-    parser.parse_args(arguments)
+def keys(of_frame: dict[str, Any]) -> tuple[list[str], list[str]]:
+    return list(of_frame), list(of_frame["people"][0])
+
+
+def test_a_line_of_json_is_of_this_form(tmp_path: Path, checkpoint: Path) -> None:
+    (text,) = (block.text for block in blocks_of(FILE) if block.language == "")
+    shown = json.loads(text.replace(", ...", "").replace("\n", " "))
+    write_video(tmp_path / "street.mp4", 2)
+    command = ["predict", str(tmp_path / "street.mp4"), "--checkpoint", str(checkpoint), "--smooth", "--out"]
+    assert main([*command, str(tmp_path / "poses")]) == 0
+    written = json.loads((tmp_path / "poses" / "street_poses.jsonl").read_text().splitlines()[1])
+    assert keys(written) == keys(shown)
+    assert written["keypoint_set"] == shown["keypoint_set"]
+    assert len(written["people"][0]["box"]) == 4
+    assert {len(joint) for joint in written["people"][0]["keypoints"].values()} == {3}
 
 
 def test_boxes_are_of_this_form(tmp_path: Path) -> None:

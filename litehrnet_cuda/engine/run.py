@@ -26,11 +26,11 @@ from litehrnet_cuda.engine.recipe_files import AnyRecipe, to_json
 from litehrnet_cuda.engine.run_files import RunFiles
 from litehrnet_cuda.engine.segmentation_recipe import SegmentationRecipe
 from litehrnet_cuda.engine.segmentation_task import SegmentationTask
-from litehrnet_cuda.engine.start import Start, require_fitting_state, state_to_go_on_from, take_data
+from litehrnet_cuda.engine.start import Start, load_weights, require_fitting_state, state_to_go_on_from, take_data
 from litehrnet_cuda.engine.task import Found, Task
 from litehrnet_cuda.engine.train import ADVICE, Validation, train
 from litehrnet_cuda.files import output_folder, written_whole
-from litehrnet_cuda.models.checkpoints import load_checkpoint, save_checkpoint
+from litehrnet_cuda.models.checkpoints import save_checkpoint
 from litehrnet_cuda.predictors.arguments import choose_device
 from litehrnet_cuda.visualize import plot_training_curve
 
@@ -122,9 +122,7 @@ def _run(
     torch.manual_seed(recipe.training.seed)
     model = task.create_network(device)
     require_fitting_state(state, files, model)
-    if recipe.training.weights and not state.learner:
-        begun = load_checkpoint(model, recipe.training.weights, strict=False)  # a head for something else starts anew
-        changes.append(f"starting from {begun}")
+    changes += load_weights(model, recipe.training.weights, state)
     if processes.first:
         output_folder(folder)
     processes.wait()  # until all have looked at the files, and only then:

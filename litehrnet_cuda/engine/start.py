@@ -13,6 +13,7 @@ from litehrnet_cuda.engine.recipe_files import AnyRecipe, differences, recipe_of
 from litehrnet_cuda.engine.run_files import RunFiles
 from litehrnet_cuda.engine.state import TrainingState
 from litehrnet_cuda.errors import InputError
+from litehrnet_cuda.models.checkpoints import load_checkpoint
 
 # "auto" goes on where an earlier run with the same recipe stopped, and refuses to replace one with another recipe;
 # "resume" goes on with the recipe that is given, whatever the earlier one was; "anew" replaces what there is.
@@ -65,6 +66,25 @@ def require_fitting_state(state: TrainingState, files: RunFiles, model: nn.Modul
         require_fitting(state.learner, model)
     except InputError as error:
         raise InputError(f"{files.state}: {error}; choose another --out, or train anew with --restart") from None
+
+
+def load_weights(model: nn.Module, weights: str, state: TrainingState) -> list[str]:
+    """Loads what a recipe says that a training starts from, unless it goes on from a state.
+
+    Args:
+        model: gets them; a head for other joints or another task is left as it is.
+        weights: a checkpoint; empty for none.
+        state: that the training goes on from, or the beginning.
+
+    Returns:
+        what was loaded, in sentences.
+
+    Raises:
+        InputError: for a checkpoint that cannot be read or is of another network.
+    """
+    if not weights or state.learner:
+        return []
+    return [f"starting from {load_checkpoint(model, weights, strict=False)}"]
 
 
 def take_data(

@@ -7,15 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sample_checkpoints import assert_same
 
 from litehrnet_cuda.engine.recipe import Recipe, TrainConfig
 from litehrnet_cuda.engine.run_files import RunFiles
-from litehrnet_cuda.engine.start import Start, state_to_go_on_from, take_data
+from litehrnet_cuda.engine.start import Start, load_weights, state_to_go_on_from, take_data
 from litehrnet_cuda.engine.state import TrainingState
 from litehrnet_cuda.errors import InputError
+from litehrnet_cuda.keypoints import MPII
+from litehrnet_cuda.models.checkpoints import CheckpointMetadata, read_checkpoint, save_checkpoint
+from litehrnet_cuda.models.registry import create_model
 
 RECIPE = Recipe(training=TrainConfig(epochs=3))
 DATA = {"train": "9 people, aa", "val": "2 people, bb"}
+BEGINNING = TrainingState(asdict(RECIPE), people=0)
 MEASURE = {"metric": "coco", "decoder": "quarter"}
 
 
@@ -96,3 +101,39 @@ def test_the_state_of_an_earlier_version_has_nothing_to_compare(files: RunFiles)
     state, said = taken(files, "auto")
     assert said == []
     assert (state.best, state.data) == (0.5, DATA)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a network for 16 joints."""
+    file = tmp_path_factory.mktemp("weights") / "mpii.safetensors"
+    metadata = CheckpointMetadata("naive_litehrnet_18", "pose", 16, MPII, (64, 64))
+    return save_checkpoint(create_model("naive_litehrnet_18", num_outputs=16), file, metadata)
+
+
+def test_training_starts_from_weights(weights: Path) -> None:
+    model = create_model("naive_litehrnet_18", num_outputs=16)
+    (said,) = load_weights(model, str(weights), BEGINNING)
+    assert_same(model.state_dict(), read_checkpoint(weights))
+    assert said == f"starting from {weights}: {len(model.state_dict())} tensors loaded (official layout)"
+
+
+@pytest.mark.parametrize("task", ["pose", "segmentation"])
+def test_a_head_for_something_else_starts_anew(weights: Path, task: Any) -> None:
+    model = create_model("naive_litehrnet_18", task, num_outputs=17)
+    head = {name: value.clone() for name, value in model.state_dict().items() if not name.startswith("backbone.")}
+    (said,) = load_weights(model, str(weights), BEGINNING)
+    assert f"{len(head)} of the model kept their values" in said
+    known = {name: value for name, value in read_checkpoint(weights).items() if name.startswith("backbone.")}
+    assert_same(model.state_dict(), known | head)
+
+
+def test_weights_of_another_network_are_refused(weights: Path) -> None:
+    with pytest.raises(InputError, match="the checkpoint is of naive_litehrnet_18, the model is litehrnet_18"):
+        load_weights(create_model("litehrnet_18"), str(weights), BEGINNING)
+
+
+def test_a_training_that_goes_on_needs_no_weights_to_start_from() -> None:
+    model = create_model("naive_litehrnet_18")
+    assert load_weights(model, "", BEGINNING) == []
+    assert load_weights(model, "absent.safetensors", replace(BEGINNING, learner={"network": {}})) == []

@@ -84,11 +84,3 @@ def test_labels_are_above_people_and_inside_of_the_image() -> None:
     assert (draw_poses(image, far, labels=["7"])[-30:, -30:] == 235).any(), "moved into the image"
     with pytest.raises(InputError, match="labels: expected 1, one for each person, got 2"):
         draw_poses(image, person(), labels=["1", "2"])
-
-
-@pytest.mark.parametrize(
-    "image", [np.zeros((9, 9, 3), np.float32), np.zeros((9, 9, 4), np.uint8), np.zeros((0, 9, 3), np.uint8)]
-)
-def test_bad_images(image: np.ndarray) -> None:
-    with pytest.raises(InputError, match="image: expected uint8 of shape"):
-        draw_poses(image, KeyPoints.empty())

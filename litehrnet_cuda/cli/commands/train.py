@@ -176,9 +176,8 @@ def _train(
     from litehrnet_cuda.engine.recipe import Recipe
     from litehrnet_cuda.engine.run import run_training
     from litehrnet_cuda.engine.run_files import RunFiles
-    from litehrnet_cuda.engine.start import require_fitting_state, state_to_go_on_from
+    from litehrnet_cuda.engine.start import load_weights, require_fitting_state, state_to_go_on_from
     from litehrnet_cuda.files import output_folder
-    from litehrnet_cuda.models.checkpoints import load_checkpoint
 
     source = args.data
     if not source:
@@ -186,10 +185,8 @@ def _train(
         before = RunFiles(Path(args.out))
         state = state_to_go_on_from(before, recipe, start)
         network = _network_for_drawn_people(recipe)
-        if state.learner:
-            require_fitting_state(state, before, network)
-        elif recipe.training.weights:
-            load_checkpoint(network, recipe.training.weights, strict=False)
+        require_fitting_state(state, before, network)
+        load_weights(network, recipe.training.weights, state)
         source = data = output_folder(args.out) / "data"
         images, seed = args.images or IMAGES, recipe.training.seed
         # Going on with as many images of the same seed is going on with those that are there, whatever drew them.

@@ -1,4 +1,4 @@
-"""ONNX files of networks for segmentation in the place of checkpoints."""
+"""The network of a predictor; most of all an ONNX file of one for segmentation."""
 
 from __future__ import annotations
 
