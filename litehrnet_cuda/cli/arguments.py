@@ -53,13 +53,14 @@ def add_estimator_arguments(parser: argparse.ArgumentParser, more_decoders: tupl
     parser.add_argument(
         "--decoder",
         choices=(*DECODER_NAMES, *more_decoders),
-        default="quarter",
-        help="how key points are read off heat maps (default: %(default)s)",
+        help="how key points are read off heat maps (default: quarter)",
     )
     parser.add_argument(
         "--flip-test", action="store_true", help="average with the mirrored image: better, half as fast"
     )
-    parser.add_argument("--batch-size", type=at_least_one, default=64, metavar="N", help="people at once (default: 64)")
+    parser.add_argument(
+        "--batch-size", type=at_least_one, metavar="N", help="people (default: 64) or windows (4) at once"
+    )
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
 
 
@@ -71,8 +72,8 @@ def create_estimator(args: argparse.Namespace) -> PoseEstimator:
         args.model,
         checkpoint=args.checkpoint,
         input_size=args.size,
-        decoder=args.decoder,
+        decoder=args.decoder or "quarter",
         flip_test=args.flip_test,
         device=args.device,
-        batch_size=args.batch_size,
+        batch_size=args.batch_size or 64,
     )

@@ -60,7 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     subparsers = parser.add_subparsers(dest="command", metavar="<the command>", title="commands")
     chosen = next((argument for argument in arguments if not argument.startswith("-")), None)
     for name, purpose in COMMANDS.items():
-        subparser = subparsers.add_parser(name, help=purpose, description=f"{purpose[0].upper()}{purpose[1:]}.")
+        subparser = subparsers.add_parser(
+            name, allow_abbrev=False, help=purpose, description=f"{purpose[0].upper()}{purpose[1:]}."
+        )
         if name == chosen:
             command = load_command(name)
             command.add_arguments(subparser)

@@ -53,10 +53,12 @@ def create_predictor(args: argparse.Namespace, sources: list[Path]) -> Predictor
     Raises:
         InputError: for options that cannot be used, or that do not go together.
     """
+    from litehrnet_cuda.cli.segmentation import refuse_windows
     from litehrnet_cuda.predictors.networks import task_of
 
     if task_of(args.checkpoint) == "segmentation":
         return SegmentationPredictor(args)
+    refuse_windows(args)
     return PosePredictor(args, sources)
 
 
@@ -178,20 +180,13 @@ class SegmentationPredictor:
     counted = ""
 
     def __init__(self, args: argparse.Namespace) -> None:
+        from litehrnet_cuda.cli.segmentation import create_segmenter
         from litehrnet_cuda.errors import InputError
-        from litehrnet_cuda.predictors.segmenter import Segmenter
 
-        unfit = [name for name in ("boxes", "detector", "track", "smooth") if getattr(args, name)]
+        unfit = [name for name in ("boxes", "detector", "track", "smooth", "decoder") if getattr(args, name)]
         if unfit:
             raise InputError(f"--{unfit[0]}: expected a checkpoint of poses with it, got one of segmentation")
-        self._segmenter = Segmenter(
-            args.model,
-            checkpoint=args.checkpoint,
-            size=args.size,
-            flip_test=args.flip_test,
-            device=args.device,
-            batch_size=args.batch_size,
-        )
+        self._segmenter = create_segmenter(args)
 
     def image(self, path: Path, image: Array) -> DrawnClasses:
         return DrawnClasses(self._segmenter(image))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # The values of litehrnet_cuda.predictors.segmenter.Mode, which cannot be imported without torch; a test compares them.
 MODE_NAMES = ("whole", "slide")
-_OF_POSES = ("annotations", "images", "detections", "box_convention", "metric")
+_OF_POSES = ("annotations", "images", "detections", "box_convention", "metric", "decoder")
 
 DEMO_EPOCHS = 1
 DEMO_SIZE = (128, 128)
@@ -33,10 +33,23 @@ def add_window_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stride", type=image_size, metavar="WxH", help="of slide (default: 2/3 of the window)")
 
 
+def refuse_windows(args: argparse.Namespace) -> None:
+    """Raises InputError for options of :func:`add_window_arguments` beside a checkpoint of poses."""
+    from litehrnet_cuda.errors import InputError
+
+    for option in ("mode", "window", "stride"):
+        if getattr(args, option) is not None:
+            raise InputError(f"--{option}: is for segmentation, and {args.checkpoint} is for poses; leave it out")
+
+
 def create_segmenter(args: argparse.Namespace) -> Segmenter:
     """The segmenter that the options describe."""
+    from litehrnet_cuda.errors import InputError
     from litehrnet_cuda.predictors.segmenter import Segmenter
 
+    for option in ("window", "stride"):
+        if getattr(args, option) is not None and args.mode != "slide":
+            raise InputError(f"--{option}: expected --mode slide beside it")
     return Segmenter(
         args.model,
         checkpoint=args.checkpoint,

@@ -76,13 +76,7 @@ def _classes(splits: Mapping[str, MaskSplit]) -> ClassSet | None:
     """The classes of data that do not name them: as many as there are in the masks that can be read."""
     if any(split.class_set is not None for split in splits.values()):
         return None
-    counts = []
-    for split in splits.values():
-        try:
-            counts.append(split.most_classes())
-        except InputError:  # which is found again when the images are read
-            counts.append(2)
-    return ClassSet.numbered(max(counts))
+    return ClassSet.numbered(max(split.most_classes() for split in splits.values()))
 
 
 def _check(

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from litehrnet_cuda.classes import CITYSCAPES, IGNORE_INDEX, PERSON, ClassSet
 from litehrnet_cuda.data.generated.clothes import CATEGORIES
+from litehrnet_cuda.data.generated.coco_folder import generator_parameters
 from litehrnet_cuda.data.images import SUFFIXES
 from litehrnet_cuda.data.index_masks import read_index_mask
 from litehrnet_cuda.data.mask_description import is_mask_description, read_mask_description
@@ -59,10 +60,13 @@ class MaskSplit:
         return MaskAnnotations(self.place, self.images, classes, self.numbers)
 
     def most_classes(self) -> int:
-        """The greatest number in the masks and one more, or 2."""
+        """The greatest number in the masks that can be read and one more, or 2."""
         greatest = 1
         for image in self.images:
-            mask = read_index_mask(image.mask)
+            try:
+                mask = read_index_mask(image.mask)
+            except InputError:  # which is found again, and reported or skipped, when the image is used
+                continue
             greatest = max(greatest, int(mask[mask != IGNORE_INDEX].max(initial=0)))
         return greatest + 1
 
@@ -111,7 +115,16 @@ def has_masks(folder_or_file: str | Path) -> bool:
     path = Path(folder_or_file)
     if path.suffix.lower() == ".toml":
         return is_mask_description(path)
-    return (path / "leftImg8bit").is_dir() or ((path / "images").is_dir() and (path / "masks").is_dir())
+    if (path / "leftImg8bit").is_dir():
+        return True
+    files = (path / "annotations").glob("*.json")
+    people = any(file.name.startswith(("person_keypoints_", "mpii_")) for file in files)
+    return (path / "images").is_dir() and (path / "masks").is_dir() and not people
+
+
+def _is_drawn(path: Path) -> bool:
+    files = (path / "annotations").glob("person_keypoints_*.json") if (path / "masks").is_dir() else ()
+    return any(generator_parameters(file) is not None for file in files)
 
 
 def _located(path: Path) -> dict[str, MaskSplit]:
@@ -123,7 +136,7 @@ def _located(path: Path) -> dict[str, MaskSplit]:
         }
     if (path / "leftImg8bit").is_dir():
         return {split: _cityscapes(path, split) for split in SPLITS if (path / "leftImg8bit" / split).is_dir()}
-    if (path / "annotations").is_dir() and (path / "masks").is_dir():  # drawn
+    if _is_drawn(path):
         return {
             split: MaskSplit(path, _pairs(path / split, path / "masks" / split), PERSON, _ANY_PERSON, "generated")
             for split in SPLITS

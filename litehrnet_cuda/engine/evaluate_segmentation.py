@@ -106,12 +106,17 @@ def evaluate_segmentation(
             total=len(share), desc="evaluate", unit="image", disable=None if progress else True, leave=False
         ) as bar:
             for index, (image, labels, problem) in zip(share, loader, strict=True):
+                if not problem:
+                    try:
+                        found = segmenter(np.asarray(image)).labels
+                    except InputError as error:  # such as an image that is too small
+                        problem = f"{annotations.images[index].image}: {error}"
                 if problem and bad_images == "stop":
                     raise InputError(problem)
                 if problem:
                     skipped[index] = problem
                 else:
-                    matrix = confusion_matrix(np.asarray(labels), segmenter(np.asarray(image)).labels, classes)
+                    matrix = confusion_matrix(np.asarray(labels), found, classes)
                     of_images[index] = mean_iou(matrix)
                     total += matrix
                 bar.update()
@@ -127,6 +132,8 @@ def evaluate_segmentation(
             "are missing or damaged"
         )
     matrix = np.sum([of_part for of_part, _, _ in parts], axis=0)
+    if not matrix.any():
+        raise InputError(f"{annotations.place}: expected masks with labelled pixels to measure with, found none")
     return SegmentationEvaluation(matrix, annotations.class_set, of_images, segmenter.mode, segmenter.resizing, skipped)
 
 

@@ -146,7 +146,10 @@ class Learner(Generic[Network]):
         """
         require_fitting(state, self.network)
         self.network.load_state_dict(state["network"])
+        asked = [dict(group) for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
+        for group, settings in zip(self.optimizer.param_groups, asked, strict=True):  # of the recipe, which may be new
+            group |= {name: settings[name] for name in ("weight_decay", "momentum") if name in settings}
         if self.scaler.is_enabled() and state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
         if self.average is not None and state["average"] is not None:

@@ -95,7 +95,7 @@ class TrainingLog:
         for name in ("learning_rate", "images_per_second"):
             self._writer.add_scalar(f"train/{name}", record[name], last)
         for name, value in record.items():
-            if name not in _OF_TRAINING + _OF_SCORE and isinstance(value, int | float):
+            if name not in _OF_TRAINING + _OF_SCORE and isinstance(value, int | float) and value >= 0:  # -1: of nothing
                 self._writer.add_scalar(f"validation/{score_label(name, record.get('measured_in', ''))}", value, last)
         self._writer.flush()
 

@@ -188,7 +188,8 @@ def _run(
 def _show(files: RunFiles, task: Task[Any, Any], history: list[dict[str, Any]], predictor: Any, found: Found) -> None:
     """Leaves figures and pictures of a training that is done."""
     with written_whole(files.metrics) as draft:
-        figures = {**task.details(found), **_skipped(found), **found.metrics}
+        measured = {name: None if value < 0 else value for name, value in found.metrics.items()}  # null: of nothing
+        figures = {**task.details(found), **_skipped(found), **measured}
         draft.write_text(json.dumps(figures, indent=1) + "\n")
     _draw(files, task, history, predictor, found)
 

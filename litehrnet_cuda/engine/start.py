@@ -44,6 +44,12 @@ def state_to_go_on_from(files: RunFiles, recipe: AnyRecipe, start: Start) -> Tra
                 f"{files.state}: expected the state of a training of {now}, got one of {before}; choose another --out, "
                 "or train anew with --restart"
             )
+    if "training.optimizer" in changed:
+        before, now = changed["training.optimizer"]
+        raise InputError(
+            f"{files.state}: expected the state of a training with {now}, which the recipe asks for, got one with "
+            f"{before}; choose another --out, which may begin with --weights, or train anew with --restart"
+        )
     if changed and start == "auto":
         listed = ", ".join(f"{name} was {before} and is {now}" for name, (before, now) in list(changed.items())[:4])
         raise InputError(

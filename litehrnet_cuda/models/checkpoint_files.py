@@ -45,7 +45,7 @@ _NOT_WEIGHTS = re.compile(r"n_averaged|steps|data_preprocessor\..*")
 
 # Files that hold networks, but no state dict.
 _OTHER_FORMATS = {
-    ".onnx": "an ONNX file, which PoseEstimator runs as it is; take the checkpoint that it is of",
+    ".onnx": "an ONNX file, which PoseEstimator and Segmenter run as it is; take the checkpoint that it is of",
     ".pdiparams": "an exported program's weights, which have no names; take the .pdparams that it was exported from",
     ".pdmodel": "an exported program; take the .pdparams that it was exported from",
     ".pt2": "a program of torch.export; take the checkpoint that it is of",

@@ -114,10 +114,11 @@ class Segmenter:
     @property
     def resizing(self) -> str:
         """What is done to the size of images before the network, in words; empty if nothing is."""
+        done = [] if self.size is None else [f"fitted into {self.size[0]}x{self.size[1]}"]
         if isinstance(self._model, OnnxNetwork) and self.mode == "whole":
             size = self._model.size
-            return f"resized to multiples of {STRIDE}" if size is None else f"resized to {size[0]}x{size[1]}"
-        return "" if self.size is None else f"fitted into {self.size[0]}x{self.size[1]}"
+            done.append(f"resized to multiples of {STRIDE}" if size is None else f"resized to {size[0]}x{size[1]}")
+        return " and ".join(done)
 
     @torch.inference_mode()
     def __call__(self, image: Array | str | Path) -> Segmentation:

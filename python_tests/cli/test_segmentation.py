@@ -7,6 +7,8 @@ import json
 import re
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from mask_cases import write_part
@@ -140,3 +142,36 @@ def test_options_of_poses_are_refused(out: Path, option: str, capsys: pytest.Cap
 
 def test_modes_are_those_of_the_segmenter() -> None:
     assert MODE_NAMES == MODES
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--decoder", "dark"], "--decoder: is for poses"),
+        (["--window", "64x64"], "--window: expected --mode slide beside it"),
+        (["--stride", "64x64", "--mode", "whole"], "--stride: expected --mode slide beside it"),
+    ],
+)
+def test_options_that_do_not_apply_are_refused(
+    out: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = str(out / "model.safetensors")
+    assert main(["evaluate", "--checkpoint", checkpoint, "--data", str(out / "data"), *options, "--device", "cpu"]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_windows_are_refused_beside_poses(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cv2.imwrite(str(tmp_path / "street.png"), np.zeros((64, 64, 3), np.uint8))
+    source = ["predict", str(tmp_path / "street.png"), "--out", str(tmp_path / "out")]
+    for command in (source, ["evaluate", "--annotations", str(tmp_path / "none.json")]):
+        assert main([*command, "--checkpoint", str(checkpoint), "--mode", "slide", "--device", "cpu"]) == 2
+        assert "--mode: is for segmentation, and " in capsys.readouterr().err
+
+
+def test_prediction_in_windows(out: Path, tmp_path: Path) -> None:
+    image = str(next((out / "data" / "val").iterdir()))
+    options = ["--mode", "slide", "--window", "48x40", "--device", "cpu", "--out", str(tmp_path)]
+    assert main(["predict", image, "--checkpoint", str(out / "model.safetensors"), *options]) == 0
+    (file,) = tmp_path.glob("*_classes.png")
+    segmenter = Segmenter(checkpoint=out / "model.safetensors", mode="slide", window=(48, 40), device="cpu")
+    np.testing.assert_array_equal(cv2.imread(str(file), cv2.IMREAD_UNCHANGED), segmenter(image).labels)

@@ -112,3 +112,24 @@ def test_what_is_no_data_is_said(tmp_path: Path) -> None:
         (tmp_path / "images" / "val" / name).touch()
     with pytest.raises(InputError, match=r"one\.png: expected names that differ before the ending, got one\.jpg too"):
         locate_mask_splits(tmp_path)
+
+
+def test_a_folder_of_annotations_makes_nobody_drawn(tmp_path: Path) -> None:
+    write_part(tmp_path, "", 2, classes=3)
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "notes.json").write_text("[]")
+    assert has_masks(tmp_path)
+    split = locate_mask_splits(tmp_path)["val"]
+    assert (split.kind, split.read().class_set.names) == ("folder", ClassSet.numbered(3).names)
+    (tmp_path / "annotations" / "person_keypoints_val2017.json").write_text('{"info": {}}')
+    assert not has_masks(tmp_path)
+    assert locate_mask_splits(tmp_path)["val"].kind == "folder"
+
+
+def test_masks_that_cannot_be_read_do_not_count_classes(tmp_path: Path) -> None:
+    write_part(tmp_path, "", 3, classes=3)
+    (tmp_path / "masks" / "0.png").write_bytes(b"no picture")
+    annotations = locate_mask_splits(tmp_path)["val"].read()
+    assert len(annotations.class_set) == 3
+    with pytest.raises(InputError, match=r"0\.png: expected a mask"):
+        annotations.read(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -114,3 +115,23 @@ def test_classes_have_to_be_as_many(segmenter: Segmenter, masks: MaskAnnotations
     other = MaskAnnotations(masks.place, masks.images, ClassSet.numbered(4))
     with pytest.raises(InputError, match="expected masks of 3 classes as the network has outputs"):
         evaluate_segmentation(segmenter, other, progress=False)
+
+
+def test_images_that_are_too_small_are_named_or_skipped(segmenter: Segmenter, tmp_path: Path) -> None:
+    write_part(tmp_path, "val", 3)
+    image, mask = cv2.imread(str(tmp_path / "images/val/1.png")), cv2.imread(str(tmp_path / "masks/val/1.png"), -1)
+    cv2.imwrite(str(tmp_path / "images/val/1.png"), image[:20])
+    cv2.imwrite(str(tmp_path / "masks/val/1.png"), mask[:20])
+    masks = locate_mask_splits(tmp_path)["val"].read(CLASSES)
+    with pytest.raises(InputError, match=r"1\.png: image: expected at least 32x32 pixels, got 72x20"):
+        evaluate_segmentation(segmenter, masks, progress=False)
+    found = evaluate_segmentation(segmenter, masks, bad_images="skip", progress=False)
+    assert (list(found.of_images), list(found.skipped)) == ([0, 2], [1])
+
+
+def test_data_without_labels_are_refused(segmenter: Segmenter, tmp_path: Path) -> None:
+    write_part(tmp_path, "val", 2)
+    for mask in (tmp_path / "masks" / "val").iterdir():
+        cv2.imwrite(str(mask), np.full((56, 72), 255, np.uint8))
+    with pytest.raises(InputError, match="expected masks with labelled pixels to measure with, found none"):
+        evaluate_segmentation(segmenter, locate_mask_splits(tmp_path)["val"].read(CLASSES), progress=False)

@@ -229,3 +229,13 @@ def test_another_loss_is_what_is_made_small() -> None:
     first = learner.step([samples], RATE).item()
     assert first == pytest.approx((network().train()(samples["image"]) - 2).abs().mean().item())
     assert learner.step([samples], RATE).item() < first
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_going_on_takes_decay_and_momentum_of_the_recipe(optimizer: Any) -> None:
+    before, _ = stepped(batch(1), optimizer=optimizer, momentum=0.5, weight_decay=0.0)
+    after = Learner(network(), TrainConfig(optimizer=optimizer, momentum=0.75, weight_decay=0.125))
+    after.load_state_dict(before.state_dict())
+    (group,) = after.optimizer.param_groups
+    assert group["weight_decay"] == 0.125
+    assert group.get("momentum", 0.75) == 0.75

@@ -40,6 +40,12 @@ def test_the_state_in_the_folder_is_gone_on_from(files: RunFiles, tmp_path: Path
         state_to_go_on_from(RunFiles(tmp_path / "empty"), RECIPE, "resume")
 
 
+def test_another_optimizer_cannot_go_on(files: RunFiles) -> None:
+    other = replace(RECIPE, training=TrainConfig(epochs=3, optimizer="sgd"))
+    with pytest.raises(InputError, match=r"with sgd, which the recipe asks for, got one with adam; .*--weights"):
+        state_to_go_on_from(files, other, "resume")
+
+
 def test_another_recipe_has_to_be_asked_for(files: RunFiles) -> None:
     longer = replace(RECIPE, training=TrainConfig(epochs=4))
     with pytest.raises(

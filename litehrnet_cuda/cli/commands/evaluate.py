@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from litehrnet_cuda.cli.arguments import add_estimator_arguments, create_estimator, whole_number
-from litehrnet_cuda.cli.segmentation import add_window_arguments, evaluate_masks
+from litehrnet_cuda.cli.segmentation import add_window_arguments, evaluate_masks, refuse_windows
 
 if TYPE_CHECKING:
     from litehrnet_cuda.data.annotations import PersonBox, PoseAnnotations, Problem
@@ -63,7 +63,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_estimator_arguments(parser, more_decoders=(EVERY_DECODER,))
     add_window_arguments(parser)
-    parser.set_defaults(batch_size=None)  # people or windows, of which fewer fit
 
 
 def run(args: argparse.Namespace) -> int:
@@ -79,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     with plain_failures("try a smaller --batch-size"), connected(device) as processes:
         if task_of(args.checkpoint) == "segmentation":
             return evaluate_masks(args, processes)
-        args.batch_size = args.batch_size or 64
+        refuse_windows(args)
         return _evaluate(args, processes)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from litehrnet_cuda.cli.arguments import add_estimator_arguments, at_least_one, whole_number
+from litehrnet_cuda.cli.segmentation import add_window_arguments
 
 if TYPE_CHECKING:
     from litehrnet_cuda.cli.prediction import Predictor
@@ -54,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--min-score", type=float, default=0.2, metavar="S", help="joints below it are not drawn (default: %(default)s)"
     )
     add_estimator_arguments(parser)
+    add_window_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:

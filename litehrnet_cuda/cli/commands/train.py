@@ -126,14 +126,14 @@ def _list() -> int:
     from litehrnet_cuda.engine.recipe_files import list_recipes, load_recipe
     from litehrnet_cuda.models.registry import list_models
 
-    print(f"{'recipe':22} {'size':8} {'epochs':6} {'batch':6} {'rate':7} {'for':5} what")
+    print(f"{'recipe':22} {'size':8} {'epochs':6} {'batch':6} {'rate':7} {'for':10} what")
     for name, about in list_recipes().items():
         recipe = load_recipe(name)
         training = recipe.training
         size = f"{recipe.input_size[0]}x{recipe.input_size[1]}"
         batch = training.reference_batch or training.batch_size
         print(
-            f"{name:22} {size:8} {training.epochs:<6} {batch:<6} {training.learning_rate:<7g} {recipe.data:5} {about}"
+            f"{name:22} {size:8} {training.epochs:<6} {batch:<6} {training.learning_rate:<7g} {recipe.data:10} {about}"
         )
     print(f"each also with the name of a network before it: {', '.join(f'{name}_...' for name in list_models())}")
     return 0
