@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
 from litehrnet_cuda.backends import select_backend
-from litehrnet_cuda.errors import InputError
+from litehrnet_cuda.errors import InputError, whole_number
 from litehrnet_cuda.models.folded_heads import FoldedHead, fold_head
 from litehrnet_cuda.models.litehrnet import MIN_SIZE, LiteHRNet, PoseNetwork
 from litehrnet_cuda.models.segmentation import SegmentationNetwork
@@ -70,6 +70,7 @@ def optimize_for_inference(
             f"optimize_for_inference: expected a LiteHRNet, a PoseNetwork or a SegmentationNetwork as create_model "
             f"returns them (without a wrapper around it), got {type(model).__name__}"
         )
+    max_graphs = whole_number("max_graphs", max_graphs, 0)
     with torch.inference_mode(False):  # ordinary tensors, which may be used anywhere
         snapshot = copy.deepcopy(model).eval().requires_grad_(False)
     graphs = max_graphs if cuda_graphs and not persistent else 0
@@ -166,8 +167,7 @@ class OptimizedNetwork:
     ) -> None:
         if dtype is not None and dtype not in ACCUMULATE:
             raise InputError(f"dtype: expected float16, bfloat16, float32 or float64, got {dtype}")
-        if max_graphs < 0:
-            raise InputError(f"max_graphs: expected 0 or more, got {max_graphs}")
+        max_graphs = whole_number("max_graphs", max_graphs, 0)
         self.dtype = dtype or next(model.parameters()).dtype
         if persistent and max_graphs:
             raise InputError(f"persistent: expected max_graphs=0, because CUDA graphs do not take it, got {max_graphs}")

@@ -389,7 +389,11 @@ def test_images_of_other_shapes_are_refused_as_by_the_model(
         (lambda: optimize_for_inference(nn.DataParallel(small())), "without a wrapper around it.*, got DataParallel"),  # type: ignore[arg-type]
         (lambda: optimize_for_inference(small().double(), persistent=True), "persistent: expected fp16, bf16 or fp32"),
         (lambda: optimize_for_inference(small(), dtype=torch.int8), "dtype: expected float16, .*, got torch.int8"),
-        (lambda: optimize_for_inference(small(), max_graphs=-1), "max_graphs: expected 0 or more, got -1"),
+        (lambda: optimize_for_inference(small(), max_graphs=-1), "max_graphs: expected at least 0, got -1"),
+        (
+            lambda: optimize_for_inference(small(), max_graphs="4", cuda_graphs=False),  # type: ignore[arg-type]
+            "max_graphs: expected a whole number from 0 up, got '4'",
+        ),
         (lambda: optimize_for_inference(small())(images().byte()), "floating-point type, got torch.uint8"),
     ],
 )

@@ -127,6 +127,12 @@ def _is_drawn(path: Path) -> bool:
     return any(generator_parameters(file) is not None for file in files)
 
 
+def is_mask_dataset(folder_or_file: str | Path) -> bool:
+    """Whether :func:`locate_mask_splits` would find masks; the drawn people count, who have both."""
+    path = Path(folder_or_file)
+    return has_masks(path) or _is_drawn(path)
+
+
 def _located(path: Path) -> dict[str, MaskSplit]:
     if path.suffix.lower() == ".toml":
         description = read_mask_description(path)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from litehrnet_cuda.data.datasets import Split, image_folder, is_mpii_file, locate_splits
 from litehrnet_cuda.data.images import find_images, read_image
+from litehrnet_cuda.data.mask_datasets import is_mask_dataset, locate_mask_splits
 from litehrnet_cuda.data.pose_dataset import PersonCrops
 from litehrnet_cuda.data.transforms import boxes_to_centers_scales, crop, normalize, warp_matrix
 from litehrnet_cuda.errors import InputError
@@ -26,8 +27,9 @@ def calibration_images(
     """What the network sees in use, normalised, one at a time.
 
     Args:
-        source: for poses an annotation file or a data set (a folder or a TOML file), whose people are cut out, from
-            those to train with if there are any; or, for every task, a folder of images that are taken as a whole.
+        source: for poses an annotation file or a data set (a folder or a TOML file), whose people are cut out; for
+            segmentation a data set of masks, whose images are taken as a whole; from the part to train with if there is
+            one. Or, for every task, a folder of images that are taken as a whole.
         metadata: of the network.
         size: (width, height) of its input.
         count: the most images; they are taken from all over the source.
@@ -41,7 +43,7 @@ def calibration_images(
     path = Path(source)
     split = _people(path, metadata) if metadata.task == "pose" else None
     if split is None:
-        files = find_images([path])
+        files = _images(path, metadata)
         return (_whole(file, metadata.task, size) for file in _spread(files, count))
     annotations = split.read()
     if not annotations.people:
@@ -58,6 +60,13 @@ def _people(path: Path, metadata: CheckpointMetadata) -> Split | None:
         return None
     splits = locate_splits(path)
     return splits.get("train") or next(iter(splits.values()))
+
+
+def _images(path: Path, metadata: CheckpointMetadata) -> list[Path]:
+    if metadata.task == "segmentation" and is_mask_dataset(path):
+        splits = locate_mask_splits(path)
+        return [pair.image for pair in (splits.get("train") or splits["val"]).images]
+    return find_images([path])
 
 
 def _spread(items: list, count: int) -> list:  # type: ignore[type-arg]

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from litehrnet_cuda.codecs.heatmap import Decoder
 from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.export.graph import simplify
-from litehrnet_cuda.export.network import ExportedNetwork, decoding_inside, output_names
+from litehrnet_cuda.export.network import ExportedNetwork, Inside, decoding_inside, output_names
 from litehrnet_cuda.export.parity import LIMIT, Parity, measure_parity, require_parity
 from litehrnet_cuda.export.program import described, silence, trace
 from litehrnet_cuda.export.shape import InputShape
@@ -34,21 +33,22 @@ def export_onnx(
     metadata: CheckpointMetadata,
     shape: InputShape,
     *,
-    decoder: Decoder | None = None,
+    decoder: Inside | None = None,
     half: bool = False,
     calibration: Iterable[Tensor] | None = None,
 ) -> Parity:
     """Writes a network as an ONNX file, and compares what ONNX Runtime makes of it with PyTorch.
 
-    The input is ``images``; outputs are ``heatmaps`` or ``logits``, and with a decoder ``keypoints`` before. What
-    :func:`~litehrnet_cuda.export.program.described` says is among the file's properties.
+    The input is ``images``; outputs are ``heatmaps`` or ``logits``, and with a decoder ``keypoints`` or ``classes``
+    before. What :func:`~litehrnet_cuda.export.program.described` says is among the file's properties.
 
     Args:
         network: in evaluation mode on the CPU, float32; it stays as it is.
         path: ends in ``.onnx``.
         metadata: of the network.
         shape: of the images.
-        decoder: read key points off heat maps inside, see :class:`~litehrnet_cuda.export.network.ExportedNetwork`.
+        decoder: read key points off heat maps, or classes off logits (``"classes"``), inside, see
+            :class:`~litehrnet_cuda.export.network.ExportedNetwork`.
         half: compute in float16; images and outputs stay float32.
         calibration: normalised images ``[1, 3, H, W]``, to quantise to 8 bits with. How far outputs are off on some of
             them is then told, and is no error.

@@ -13,6 +13,7 @@ from litehrnet_cuda.backends import use_backend
 from litehrnet_cuda.export.shape import InputShape
 from litehrnet_cuda.models.checkpoints import CheckpointMetadata
 from litehrnet_cuda.predictors.decoding import Decoding
+from litehrnet_cuda.predictors.pixel_classes import LargestLogits, resized_to_images
 
 Run = Callable[[Tensor], Sequence[Tensor]]
 
@@ -35,26 +36,33 @@ class Parity:
         keypoints: of key points that are decoded inside, from PyTorch's decoding of the same heat maps, relative to
             the largest coordinate: what nine of ten joints are within. None without decoding.
         shapes: of the images that were tried.
+        classes: of classes that are decoded inside: by how much a pixel's class falls short of the largest logit at
+            most, relative to the largest absolute one. None without decoding.
     """
 
     difference: float
     limit: float | None
     keypoints: float | None
     shapes: list[tuple[int, ...]]
+    classes: float | None = None
 
     @property
     def is_within(self) -> bool:
         """Whether the limits are kept; not so if something is no number."""
         outputs = self.limit is None or self.difference <= self.limit
-        return outputs and (self.keypoints is None or self.keypoints <= LIMIT)
+        return outputs and all(value is None or value <= LIMIT for value in (self.keypoints, self.classes))
 
     def __str__(self) -> str:
         limit = "" if self.limit is None else f" (limit {self.limit:.1e})"
-        keypoints = "" if self.keypoints is None else f", of key points {self.keypoints:.1e} (limit {LIMIT:.1e})"
+        decoded = "".join(
+            f", of {name} {value:.1e} (limit {LIMIT:.1e})"
+            for name, value in (("key points", self.keypoints), ("classes", self.classes))
+            if value is not None
+        )
         batches = ", ".join(dict.fromkeys(str(shape[0]) for shape in self.shapes))
         sizes = ", ".join(dict.fromkeys(f"{shape[3]}x{shape[2]}" for shape in self.shapes))
         return (
-            f"largest difference from PyTorch {self.difference:.1e} of the largest output{limit}{keypoints}; "
+            f"largest difference from PyTorch {self.difference:.1e} of the largest output{limit}{decoded}; "
             f"batches of {batches}, {sizes}"
         )
 
@@ -64,7 +72,7 @@ def measure_parity(
     network: nn.Module,
     metadata: CheckpointMetadata,
     shape: InputShape,
-    decoding: Decoding | None = None,
+    decoding: Decoding | LargestLogits | None = None,
     *,
     half: bool = False,
     limit: float | None = LIMIT,
@@ -86,7 +94,7 @@ def measure_parity(
         generator = torch.Generator().manual_seed(0)
         batches = [_random_images(sample, metadata, generator) for sample in shape.samples()]
     rounded = copy.deepcopy(network).half() if half and limit is not None else None
-    of_outputs, of_half, of_keypoints = [0.0], [0.0], []
+    of_outputs, of_half, of_keypoints, of_classes = [0.0], [0.0], [], []
     for images in batches:
         with torch.inference_mode(), use_backend("reference"):
             expected = network(images)
@@ -94,13 +102,18 @@ def measure_parity(
                 of_half.append(_relative(rounded(images.half()).float(), expected))
         *decoded, outputs = run(images)
         of_outputs.append(_relative(outputs, expected))
-        if decoding is not None:
+        if isinstance(decoding, LargestLogits):
+            of_classes.append(_shortfall(decoded[0], outputs, images))
+        elif decoding is not None:
             with torch.inference_mode():
                 keypoints = decoding(lambda _, outputs=outputs: [outputs], images)[0]  # type: ignore[misc]
             of_keypoints.append(_of_most_joints(decoded[0], keypoints))
     if limit is not None:
         limit = max(limit, 2 * max(of_half))
-    return Parity(max(of_outputs), limit, max(of_keypoints, default=None), [tuple(images.shape) for images in batches])
+    shapes = [tuple(images.shape) for images in batches]
+    return Parity(
+        max(of_outputs), limit, max(of_keypoints, default=None), shapes, classes=max(of_classes, default=None)
+    )
 
 
 def require_parity(parity: Parity, what: str) -> Parity:
@@ -132,3 +145,11 @@ def _of_most_joints(found: Tensor, expected: Tensor) -> float:
         return float("inf")
     of_joints = (found - expected).abs().amax(dim=-1).flatten().quantile(_JOINTS)
     return float((of_joints / expected.abs().max()).nan_to_num(nan=float("inf")))
+
+
+def _shortfall(found: Tensor, logits: Tensor, images: Tensor) -> float:
+    full = resized_to_images(logits, images)
+    if found.shape != (len(full), *full.shape[2:]) or found.min() < 0 or found.max() >= full.shape[1]:
+        return float("inf")
+    missing = full.amax(dim=1) - full.gather(1, found.long()[:, None])[:, 0]
+    return float((missing.max() / full.abs().max()).nan_to_num(nan=float("inf")))

@@ -13,9 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from litehrnet_cuda.codecs.heatmap import Decoder
 from litehrnet_cuda.errors import InputError
-from litehrnet_cuda.export.network import ExportedNetwork, decoding_inside
+from litehrnet_cuda.export.network import ExportedNetwork, Inside, decoding_inside
 from litehrnet_cuda.export.parity import Parity, measure_parity, require_parity
 from litehrnet_cuda.export.shape import InputShape
 from litehrnet_cuda.files import written_whole
@@ -25,7 +24,7 @@ METADATA_KEY = "litehrnet_cuda"
 DECODER_KEY = "decoder"
 
 
-def described(metadata: CheckpointMetadata, decoder: Decoder | None) -> dict[str, str]:
+def described(metadata: CheckpointMetadata, decoder: Inside | None) -> dict[str, str]:
     """What is kept beside an exported network: what it takes and gives, as text."""
     return {METADATA_KEY: metadata.to_json(), DECODER_KEY: decoder or ""}
 
@@ -56,7 +55,7 @@ def export_program(
     metadata: CheckpointMetadata,
     shape: InputShape,
     *,
-    decoder: Decoder | None = None,
+    decoder: Inside | None = None,
     half: bool = False,
     compiled: bool = False,
 ) -> Parity:
@@ -69,7 +68,8 @@ def export_program(
         path: ends in ``.pt2``.
         metadata: of the network.
         shape: of the images.
-        decoder: read key points off heat maps inside, see :class:`~litehrnet_cuda.export.network.ExportedNetwork`.
+        decoder: read key points off heat maps, or classes off logits (``"classes"``), inside, see
+            :class:`~litehrnet_cuda.export.network.ExportedNetwork`.
         half: compute in float16.
         compiled: compile for this processor. Needs a C++ compiler, and takes minutes.
 

@@ -137,11 +137,13 @@ def create_model(
         dtype: their type.
 
     Raises:
-        InputError: for an unknown name or task, neither a name nor a checkpoint, a dtype that is none for weights, or a
-            checkpoint that does not fit.
+        InputError: for an unknown name or task, neither a name nor a checkpoint, a dtype that is none for weights, a
+            device that cannot be used here, or a checkpoint that does not fit.
     """
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise InputError(f"dtype: expected a floating-point type such as torch.float16, got {dtype!r}")
+    if device is not None:
+        device = _usable(device)
     metadata = None
     if name is None:
         if checkpoint is None:
@@ -182,6 +184,17 @@ def create_model(
     if dtype is not None:
         target["dtype"] = dtype
     return model.to(**target) if target else model
+
+
+def _usable(device: torch.device | str) -> torch.device:
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError, TypeError):  # torch has no one error for this
+        raise InputError(
+            f"device: expected one that can be used here, such as 'cpu', or 'cuda' where there is a GPU, got {device!r}"
+        ) from None
+    return chosen
 
 
 def _check_agreement(

@@ -119,10 +119,3 @@ def check_size(size: Any, name: str = "input_size", least: int = MIN_SIZE) -> tu
     if not whole or min(size) < least or max(size) > MAX_SIZE:
         raise InputError(f"{name}: expected (width, height) of {least} to {MAX_SIZE} pixels each way, got {size!r:.80}")
     return int(size[0]), int(size[1])
-
-
-def check_batch_size(batch_size: Any) -> int:
-    """At least 1."""
-    if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
-        raise InputError(f"batch_size: expected a whole number of at least 1, got {batch_size!r:.80}")
-    return int(batch_size)

@@ -30,6 +30,20 @@ class Logits:
         return logits
 
 
+@dataclass(frozen=True)
+class LargestLogits:
+    """What is done around a network where nothing but tensor operations can be: the class of every pixel of images."""
+
+    def __call__(self, network: Callable[[Tensor], list[Tensor]], images: Tensor) -> list[Tensor]:
+        """``[N, H, W]`` int32, of images ``[N, 3, H, W]``, as :func:`class_labels` gives them in uint8."""
+        return [resized_to_images(network(images)[0].float(), images).argmax(dim=1).int()]
+
+
+def resized_to_images(logits: Tensor, images: Tensor) -> Tensor:
+    """Logits ``[N, C, h, w]`` at the size of the images, bilinearly, corners not aligned."""
+    return F.interpolate(logits, size=images.shape[-2:], mode="bilinear", align_corners=False)
+
+
 def class_labels(logits: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
     """The most probable class of every pixel.
 

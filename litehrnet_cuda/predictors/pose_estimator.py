@@ -19,11 +19,10 @@ from litehrnet_cuda.data.transforms import (
     normalize,
     warp_matrix,
 )
-from litehrnet_cuda.errors import InputError
+from litehrnet_cuda.errors import InputError, whole_number
 from litehrnet_cuda.keypoints import COCO, KEYPOINT_SETS, KeypointSet
 from litehrnet_cuda.models.litehrnet import PoseNetwork
 from litehrnet_cuda.predictors.arguments import (
-    check_batch_size,
     check_boxes,
     check_image,
     check_scores,
@@ -110,7 +109,7 @@ class PoseEstimator:
             )
         self.decoder: Decoder = decoder
         self.flip_test = flip_test
-        self.batch_size = check_batch_size(batch_size)
+        self.batch_size = whole_number("batch_size", batch_size, 1)
         self._model: PoseNetwork | OnnxNetwork = network
         self._network = runner_of(source, optimize=optimize)
 

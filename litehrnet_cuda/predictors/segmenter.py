@@ -13,10 +13,10 @@ from torch import Tensor
 from litehrnet_cuda.classes import CLASS_SETS, ClassSet
 from litehrnet_cuda.data.images import read_image
 from litehrnet_cuda.data.transforms import normalize
-from litehrnet_cuda.errors import InputError
+from litehrnet_cuda.errors import InputError, whole_number
 from litehrnet_cuda.models.litehrnet import MIN_SIZE
 from litehrnet_cuda.models.segmentation import SegmentationNetwork
-from litehrnet_cuda.predictors.arguments import check_batch_size, check_image, check_size
+from litehrnet_cuda.predictors.arguments import check_image, check_size
 from litehrnet_cuda.predictors.networks import choose_network, runner_of
 from litehrnet_cuda.predictors.onnx_network import STRIDE, OnnxNetwork
 from litehrnet_cuda.predictors.pixel_classes import Logits, class_labels, class_probabilities
@@ -102,7 +102,7 @@ class Segmenter:
         if isinstance(network, OnnxNetwork) and mode == "slide":
             network.require_size(self.window)
         self.flip_test = flip_test
-        self.batch_size = check_batch_size(batch_size)
+        self.batch_size = whole_number("batch_size", batch_size, 1)
         self._model: SegmentationNetwork | OnnxNetwork = network
         self._network = runner_of(source, optimize=optimize)
 

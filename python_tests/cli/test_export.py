@@ -6,13 +6,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
-from export_cases import save_small
+import torch
+from export_cases import save_small, save_small_segmentation
 
+from litehrnet_cuda.cli.commands.export import CLASSES
 from litehrnet_cuda.cli.main import main
+from litehrnet_cuda.export import network as network_module
 from litehrnet_cuda.export import onnx_file as onnx_module
 from litehrnet_cuda.export.parity import ParityError
 from litehrnet_cuda.models.checkpoints import read_metadata
+from litehrnet_cuda.models.registry import create_model
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -47,6 +53,71 @@ def test_a_file_is_written_and_used(litehrnet: Run, coco_folder: Path, tmp_path:
     status, _, errors = litehrnet("predict", image, "--checkpoint", out, "--out", tmp_path / "poses")
     assert (status, errors) == (0, "")
     assert (tmp_path / "poses" / "poses.json").is_file()
+
+
+@pytest.mark.usefixtures("small_variant", "onnx_is_there")
+@pytest.mark.parametrize(
+    ("options", "use"),
+    [
+        (["--size", "160x120", "--decode", "classes"], []),
+        (["--dynamic-size"], ["--mode", "slide", "--window", "96x64"]),
+        (["--batch", "2", "--size", "128x96"], ["--mode", "slide", "--flip-test"]),
+    ],
+    ids=lambda options: " ".join(options),
+)
+def test_classes_of_a_file_are_those_of_the_checkpoint(
+    litehrnet: Run, coco_folder: Path, options: list[str], use: list[str], tmp_path: Path
+) -> None:
+    checkpoint, out = save_small_segmentation(tmp_path / "small.safetensors"), tmp_path / "small.onnx"
+    status, said, errors = litehrnet("export", checkpoint, "--out", out, *options)
+    assert (status, errors) == (0, "")
+    assert "largest difference from PyTorch " in said
+    whole = use if "--window" in use or not use else [*use, "--window", "128x96"]
+    figures, pixels = [], []
+    for file, how in ((checkpoint, [*whole, "--device", "cpu"]), (out, use)):
+        status, said, errors = litehrnet("evaluate", "--data", coco_folder, "--checkpoint", file, *how)
+        assert (status, errors) == (0, "")
+        first, *lines = said.splitlines()
+        assert first.startswith("small, fcn head, ")
+        figures.append({line.rsplit(maxsplit=1)[0]: float(line.rsplit(maxsplit=1)[1]) for line in lines})
+        folder = tmp_path / f"classes of {file.suffix}"
+        assert litehrnet("predict", coco_folder / "val", "--checkpoint", file, "--out", folder, *how)[0] == 0
+        pixels.append(np.stack([cv2.imread(str(path), 0) for path in sorted(folder.glob("*_classes.png"))]))
+    assert len(figures[0]) == 5
+    assert figures[1] == pytest.approx(figures[0], abs=1e-3)
+    assert len(pixels[0]) == 4
+    assert 0 < pixels[0].mean() < 1
+    assert (pixels[0] != pixels[1]).mean() < 1e-3, "but where both classes are as probable"
+
+
+@pytest.mark.usefixtures("small_variant", "onnx_is_there")
+def test_classes_in_8_bits(litehrnet: Run, coco_folder: Path, tmp_path: Path) -> None:
+    checkpoint, out = save_small_segmentation(tmp_path / "small.safetensors"), tmp_path / "int8.onnx"
+    options = ["--int8", "--calibration", coco_folder, "--size", "160x120"]
+    status, said, errors = litehrnet("export", checkpoint, "--out", out, *options)
+    assert (status, errors) == (0, "")
+    assert "(limit" not in said
+    assert litehrnet("evaluate", "--data", coco_folder, "--checkpoint", out)[0] == 0
+
+
+@pytest.mark.usefixtures("small_variant", "onnx_is_there")
+def test_options_of_the_other_task_are_refused(litehrnet: Run, checkpoint: Path, tmp_path: Path) -> None:
+    segmentation = save_small_segmentation(tmp_path / "small.safetensors")
+    for file, decoder, message in (
+        (segmentation, "dark", "--decode dark: expected a network for poses, got one for segmentation"),
+        (checkpoint, "classes", "--decode classes: expected a network for segmentation, got one for pose"),
+    ):
+        status, _, errors = litehrnet("export", file, "--out", tmp_path / "model.onnx", "--decode", decoder)
+        assert (status, message in errors) == (2, True)
+    assert CLASSES == network_module.CLASSES
+
+
+def test_a_size_is_asked_for_where_nothing_says_it(litehrnet: Run, tmp_path: Path) -> None:
+    model = create_model("naive_litehrnet_18", "segmentation", num_outputs=2)
+    torch.save(model.state_dict(), tmp_path / "weights.pth")
+    status, _, errors = litehrnet("export", tmp_path / "weights.pth", "--out", tmp_path / "model.pt2")
+    assert status == 2
+    assert "--size: expected WIDTHxHEIGHT or --dynamic-size, because the checkpoint names no size" in errors
 
 
 @pytest.mark.usefixtures("small_variant")

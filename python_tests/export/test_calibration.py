@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from export_cases import METADATA, SIZE
+from mask_cases import write_part
 
 from litehrnet_cuda.data.coco import CocoKeypoints
 from litehrnet_cuda.data.transforms import normalize
@@ -49,6 +50,16 @@ def test_whole_images_serve_every_task(street: np.ndarray, checkpoint: Path, tmp
     estimator.model.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
     estimator(street)
     assert torch.equal(whole, seen[0])
+
+
+def test_images_of_a_data_set_of_masks(tmp_path: Path, coco_folder: Path) -> None:
+    write_part(tmp_path, "train", 3)
+    write_part(tmp_path, "val", 2)
+    images = list(calibration_images(tmp_path, SEGMENTATION, SIZE))
+    files = [tmp_path / "images" / "train" / f"{number}.png" for number in range(3)]
+    for found, file in zip(images, files, strict=True):
+        assert np.array_equal(found[0].numpy(), normalize(cv2.resize(cv2.imread(str(file)), SIZE)))
+    assert len(list(calibration_images(coco_folder, SEGMENTATION, SIZE))) == 4, "the drawn people, who have masks too"
 
 
 def test_nothing_to_calibrate_with_is_said(tmp_path: Path) -> None:

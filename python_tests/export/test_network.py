@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from export_cases import SIZE, small_network
+from export_cases import SIZE, small_network, small_segmentation
 from torch import nn
 
 from litehrnet_cuda.backends import use_backend
 from litehrnet_cuda.codecs.heatmap import DECODERS, decode_heatmaps
 from litehrnet_cuda.export.network import ExportedNetwork, decoding_inside, output_names
 from litehrnet_cuda.predictors.decoding import blur_kernel_size
+from litehrnet_cuda.predictors.pixel_classes import LargestLogits
 
 IMAGES = torch.randn(2, 3, SIZE[1], SIZE[0], generator=torch.Generator().manual_seed(0))
 
@@ -21,6 +22,16 @@ def test_key_points_come_before_the_heat_maps(decoder: str) -> None:
     points, scores = decode_heatmaps(heatmaps, SIZE, decoder=decoder, blur_kernel_size=blur_kernel_size(SIZE))  # type: ignore[call-overload]
     assert torch.equal(keypoints, torch.cat([points, scores[..., None]], dim=-1))
     assert output_names("pose", decoder) == ["keypoints", "heatmaps"]  # type: ignore[arg-type]
+
+
+def test_classes_come_before_the_logits() -> None:
+    decoding = decoding_inside("classes", SIZE)
+    network = ExportedNetwork(small_segmentation(), decoding)
+    with torch.no_grad():
+        classes, logits = network(IMAGES)
+    assert torch.equal(classes, LargestLogits()(lambda _: [logits], IMAGES)[0])
+    assert classes.shape == (2, SIZE[1], SIZE[0])
+    assert output_names("segmentation", "classes") == ["classes", "logits"]
 
 
 def test_batch_norms_are_folded_and_the_network_stays() -> None:

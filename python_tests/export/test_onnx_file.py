@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from export_cases import METADATA, SIZE, SMALL, small_network
+from export_cases import METADATA, OF_CLASSES, SIZE, small_network, small_segmentation
 from torch import Tensor, nn
 
-from litehrnet_cuda.benchmarking.contenders import with_statistics
-from litehrnet_cuda.classes import PERSON
 from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.export import onnx_file as onnx_module
 from litehrnet_cuda.export.onnx_file import export_onnx, require_packages
 from litehrnet_cuda.export.parity import LIMIT, ParityError
 from litehrnet_cuda.export.shape import InputShape
 from litehrnet_cuda.models.checkpoints import CheckpointMetadata
-from litehrnet_cuda.models.litehrnet import LiteHRNet
-from litehrnet_cuda.models.segmentation import BRANCHES, SegmentationNetwork
 from litehrnet_cuda.predictors.onnx_network import OnnxNetwork
+from litehrnet_cuda.predictors.pixel_classes import class_labels
 
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
@@ -117,17 +115,43 @@ def test_what_differs_is_not_written(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert list(file.parent.iterdir()) == []
 
 
+@pytest.mark.parametrize("with_head", [True, False])
 @pytest.mark.parametrize("head", ["fcn", "resize_concat"])
-def test_segmentation_networks_give_logits(head: Any, tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    network = SegmentationNetwork(LiteHRNet(SMALL, branches=BRANCHES[head]), len(PERSON), head)
-    with_statistics(network, normalised(2))
-    metadata = CheckpointMetadata(SMALL.name, "segmentation", len(PERSON), class_set=PERSON, head=head)
+def test_segmentation_networks_give_logits(head: Any, with_head: bool, tmp_path: Path) -> None:
+    network, metadata = small_segmentation(head, with_head=with_head), replace(OF_CLASSES, head=head)
     file = tmp_path / "classes.onnx"
-    export_onnx(network, file, metadata, InputShape(SIZE))
+    export_onnx(network, file, metadata, InputShape(SIZE, free_size=True))
     (logits,) = onnx.load(file).graph.output
-    assert (logits.name, dimensions(logits)) == ("logits", ["batch", 2, 24, 16])
+    assert (logits.name, dimensions(logits)[:2]) == ("logits", ["batch", 2])
     assert OnnxNetwork(file).metadata == metadata
+    images = normalised(3, (128, 32))
+    expected = network(images)
+    atol = LIMIT * float(expected.abs().max())
+    torch.testing.assert_close(OnnxNetwork(file)(images), expected, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [
+        (InputShape(SIZE), SIZE),
+        (InputShape((50, 70), batch=2), (50, 70)),
+        (InputShape(SIZE, free_size=True), (160, 32)),
+    ],
+    ids=str,
+)
+def test_classes_are_decoded_inside(shape: InputShape, size: tuple[int, int], tmp_path: Path) -> None:
+    file = tmp_path / "classes.onnx"
+    parity = export_onnx(small_segmentation(), file, OF_CLASSES, shape, decoder="classes")
+    assert parity.classes is not None
+    model = onnx.load(file)
+    assert [output.name for output in model.graph.output] == ["classes", "logits"]
+    assert model.graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.INT32
+    assert {entry.key: entry.value for entry in model.metadata_props}["decoder"] == "classes"
+    classes, logits = ort.InferenceSession(file).run(None, {"images": normalised(2, size).numpy()})
+    expected = class_labels([torch.from_numpy(logits)], size[::-1])
+    assert len(expected.unique()) == 2
+    # Two ways to compute the same means: where two logits are equal to the last digits, either may be the larger.
+    assert (torch.from_numpy(classes) == expected).float().mean() > 0.999
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxscript", "onnxruntime"])

@@ -113,6 +113,29 @@ def test_key_points_are_compared_with_the_decoding_of_the_same_heat_maps(decoder
     assert not wrong.is_within
 
 
+def test_classes_are_compared_by_their_logits() -> None:
+    network, decoding = Quarter(), decoding_inside("classes", SHAPE.size)
+
+    def run(images: Tensor, wrong: int = 0) -> Sequence[Tensor]:
+        logits = network(images)
+        classes = decoding(lambda _: [logits], images)[0]
+        classes[0, 5, 5] = (classes[0, 5, 5] + wrong) % 3
+        return [classes, logits]
+
+    assert measure_parity(run, network, METADATA, SHAPE, decoding).classes == 0
+    parity = measure_parity(lambda images: run(images, 1), network, METADATA, SHAPE, decoding)
+    assert parity.classes is not None
+    assert parity.classes > LIMIT
+    assert not parity.is_within
+    assert f"of classes {parity.classes:.1e} (limit 1.0e-04)" in str(parity)
+    for broken in (lambda classes: classes + 3, lambda classes: classes - 1, lambda classes: classes[:, :-1]):
+        parity = measure_parity(
+            lambda images, broken=broken: [broken(run(images)[0]), run(images)[1]],  # type: ignore[misc]
+            *(network, METADATA, SHAPE, decoding),
+        )
+        assert parity.classes == float("inf")
+
+
 def test_figures_are_said() -> None:
     said = str(Parity(2e-6, 1e-4, 3e-7, [(1, 3, 256, 192), (2, 3, 256, 192)]))
     assert said == (

@@ -281,6 +281,13 @@ def test_unusable_dtypes_are_said(dtype: Any) -> None:
         create_model(TINY, dtype=dtype)
 
 
+@pytest.mark.parametrize("device", ["gpu", "", -1, ["cpu"]])
+def test_unusable_devices_are_said(device: Any) -> None:
+    with pytest.raises(InputError, match=r"device: expected one that can be used here, such as 'cpu', .* got ") as said:
+        create_model(TINY, device=device)
+    assert str(said.value).endswith(repr(device))
+
+
 def test_device_and_dtype_together_with_a_checkpoint(golden: Path, tmp_path: Path) -> None:
     state = state_of(golden)
     torch.save(state, tmp_path / "weights.pth")

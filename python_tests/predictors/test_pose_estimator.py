@@ -329,7 +329,7 @@ def test_other_joints_need_a_keypoint_set() -> None:
         ({"model": "litehrnet-18", "checkpoint": "CHECKPOINT"}, "did you mean 'litehrnet_18'"),
         ({"model": "litehrnet_18", "checkpoint": "CHECKPOINT"}, "the checkpoint is of naive_litehrnet_18"),
         ({"checkpoint": "CHECKPOINT", "decoder": "darc"}, "decoder: expected one of quarter, .*, got 'darc'"),
-        ({"checkpoint": "CHECKPOINT", "batch_size": 0}, "batch_size: expected a whole number of at least 1, got 0"),
+        ({"checkpoint": "CHECKPOINT", "batch_size": 0}, "batch_size: expected at least 1, got 0"),
         ({"checkpoint": "CHECKPOINT", "keypoint_set": "coco"}, "keypoint_set: expected a KeypointSet, .*, got 'coco'"),
         ({"model": torch.nn.ReLU()}, "model: expected a name or a PoseNetwork .*, got ReLU"),
         ({"checkpoint": "CHECKPOINT", "input_size": (31, 64)}, r"input_size: expected .*, got \(31, 64\)"),

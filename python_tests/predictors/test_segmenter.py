@@ -241,8 +241,8 @@ def test_a_checkpoint_of_poses_without_metadata(tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"mode": "sliding"}, "mode: expected one of whole, slide, got 'sliding'"),
-        ({"batch_size": 0}, "batch_size: expected a whole number of at least 1, got 0"),
-        ({"batch_size": "4"}, "batch_size: expected a whole number of at least 1, got '4'"),
+        ({"batch_size": 0}, "batch_size: expected at least 1, got 0"),
+        ({"batch_size": "4"}, "batch_size: expected a whole number from 1 up, got '4'"),
         ({"class_set": "person"}, "class_set: expected a ClassSet, .* got 'person'"),
         ({"class_set": CITYSCAPES}, r"class_set: expected 2 classes .* got 19 \(cityscapes\)"),
         ({"size": (16, 64)}, r"size: expected \(width, height\) of 32 to 8192 pixels each way, got \(16, 64\)"),

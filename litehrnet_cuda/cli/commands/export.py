@@ -8,6 +8,8 @@ from pathlib import Path
 
 from litehrnet_cuda.cli.arguments import DECODER_NAMES, at_least_one, image_size
 
+CLASSES = "classes"  # of litehrnet_cuda.export.network, which cannot be imported without torch
+
 EPILOG = """\
 what --out ends in decides what is written
   .onnx  for ONNX Runtime, OpenVINO, TensorRT, and as --checkpoint of evaluate
@@ -26,7 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dynamic-size", action="store_true", help="take any size in steps of 32")
     parser.add_argument("--batch", type=at_least_one, metavar="N", help="images at once (default: any number)")
     parser.add_argument(
-        "--decode", choices=DECODER_NAMES, metavar="NAME", help=f"give key points too: {', '.join(DECODER_NAMES)}"
+        "--decode",
+        choices=(*DECODER_NAMES, CLASSES),
+        metavar="NAME",
+        help=f"give key points too: {', '.join(DECODER_NAMES)}; or {CLASSES} of pixels",
     )
     parser.add_argument("--compile", action="store_true", help="compile by AOTInductor (.pt2; takes minutes)")
     numbers = parser.add_mutually_exclusive_group()
@@ -53,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("--int8: expected a name that ends in .onnx to go with it")
     if args.int8 != bool(args.calibration):
         raise InputError("--int8 and --calibration: expected both or neither, because one needs the other")
-    if args.decode and args.dynamic_size:
+    if args.decode in DECODER_NAMES and args.dynamic_size:
         raise InputError("--decode: expected one size, because decoding inside is for one; leave out --dynamic-size")
     if kind == ".onnx":
         from litehrnet_cuda.export.onnx_file import require_packages
@@ -61,8 +66,11 @@ def run(args: argparse.Namespace) -> int:
         require_packages()
 
     network, metadata = read_source(args.checkpoint, args.model)
-    if args.decode and metadata.task != "pose":
-        raise InputError(f"--decode: expected a network for poses, got one for {metadata.task}")
+    if args.decode and (args.decode == CLASSES) != (metadata.task == "segmentation"):
+        wanted = "segmentation" if args.decode == CLASSES else "poses"
+        raise InputError(f"--decode {args.decode}: expected a network for {wanted}, got one for {metadata.task}")
+    if metadata.task == "segmentation" and not (args.size or metadata.input_size or args.dynamic_size):
+        raise InputError("--size: expected WIDTHxHEIGHT or --dynamic-size, because the checkpoint names no size")
     size = args.size or metadata.input_size or (192, 256)
     metadata = replace(metadata, input_size=size)
     shape = InputShape(size, args.batch, args.dynamic_size)
