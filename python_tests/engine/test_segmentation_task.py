@@ -85,6 +85,12 @@ def test_what_is_measured_is_the_network_in_the_file(
     assert rows[-1]["measured_in"] == "whole images"
 
 
+def assert_same_file(one: Path, other: Path) -> None:
+    """Without a listing of the differences, which takes pytest minutes."""
+    same = one.read_bytes() == other.read_bytes()
+    assert same, f"{one} and {other} differ"
+
+
 class Stopped(TrainingLog):
     """Ends the run, as Ctrl-C does, after some steps."""
 
@@ -109,10 +115,10 @@ def test_a_run_goes_on_as_if_it_had_not_stopped(
     workers = replace(RECIPE, training=replace(RECIPE.training, workers=1))  # which makes no difference
     files, _ = run_of(tmp_path, data, workers)
     for name in SAME:
-        assert (files.folder / name).read_bytes() == (outcome[0].folder / name).read_bytes(), name
+        assert_same_file(files.folder / name, outcome[0].folder / name)
 
 
-KILLED = """
+RUN = """
 import sys
 from pathlib import Path
 from test_segmentation_task import RECIPE, run_of, replace
@@ -122,25 +128,27 @@ if __name__ == "__main__":
 """
 
 
-def test_a_killed_run_goes_on_as_if_it_had_not_been(
-    outcome: tuple[RunFiles, SegmentationEvaluation], data: Path, tmp_path: Path
-) -> None:
+def start(folder: Path, data: Path) -> subprocess.Popen[bytes]:
+    """A run in a process of its own, in which nothing that other tests have put in place changes how networks run."""
     here = Path(__file__).parent
     path = os.pathsep.join([str(here.parents[1]), str(here.parent), str(here)])
-    process = subprocess.Popen(
-        [sys.executable, "-c", KILLED, str(tmp_path), str(data)], env=os.environ | {"PYTHONPATH": path}
-    )
-    state = tmp_path / "state.pt"
+    return subprocess.Popen([sys.executable, "-c", RUN, str(folder), str(data)], env=os.environ | {"PYTHONPATH": path})
+
+
+def test_a_killed_run_goes_on_as_if_it_had_not_been(data: Path, tmp_path: Path) -> None:
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    process = start(killed, data)
     deadline = time.monotonic() + 100
-    while not state.exists() and process.poll() is None and time.monotonic() < deadline:
+    while not (killed / "state.pt").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
     process.kill()
     process.wait()
-    assert state.exists()
+    assert (killed / "state.pt").exists()
     assert process.returncode == -signal.SIGKILL, "it was over before it could be killed"
-    files, _ = run_of(tmp_path, data)
+    for folder in (killed, whole):
+        assert start(folder, data).wait(200) == 0
     for name in SAME:
-        assert (files.folder / name).read_bytes() == (outcome[0].folder / name).read_bytes(), name
+        assert_same_file(killed / name, whole / name)
 
 
 def test_two_processes_do_what_one_does_with_twice_the_batch(data: Path, tmp_path: Path) -> None:
