@@ -16,6 +16,7 @@ import importlib
 import inspect
 import re
 import shlex
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from litehrnet_cuda.cli.main import COMMANDS, load_command
 from litehrnet_cuda.engine.recipe_files import load_recipe, parse_value
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT))  # for benchmarks; behind an installed package
 _NO_SOURCES = {"build", "dist", "runs"}
 DOCUMENTS = sorted(
     path
