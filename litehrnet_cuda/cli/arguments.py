@@ -53,7 +53,7 @@ def add_estimator_arguments(parser: argparse.ArgumentParser, more_decoders: tupl
     parser.add_argument(
         "--decoder",
         choices=(*DECODER_NAMES, *more_decoders),
-        help="how key points are read off heat maps (default: quarter)",
+        help="how key points are read off heat maps (default: as trained, or quarter)",
     )
     parser.add_argument(
         "--flip-test", action="store_true", help="average with the mirrored image: better, half as fast"
@@ -72,7 +72,7 @@ def create_estimator(args: argparse.Namespace) -> PoseEstimator:
         args.model,
         checkpoint=args.checkpoint,
         input_size=args.size,
-        decoder=args.decoder or "quarter",
+        decoder=args.decoder,
         flip_test=args.flip_test,
         device=args.device,
         batch_size=args.batch_size or 64,

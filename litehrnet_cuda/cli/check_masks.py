@@ -17,21 +17,15 @@ def check_masks(args: argparse.Namespace) -> int:
     """`litehrnet check-data` of images with masks."""
     from tqdm import tqdm
 
-    from litehrnet_cuda.cli.commands.check_data import print_problems
+    from litehrnet_cuda.cli.checking import print_problems, progress_on, verdict
     from litehrnet_cuda.data.mask_check import check_mask_splits
     from litehrnet_cuda.data.mask_datasets import locate_mask_splits
 
     splits = locate_mask_splits(args.path)
     with tqdm(unit="image", disable=None, leave=False) as bar:
-
-        def progress(name: str, count: int) -> None:
-            if count:
-                bar.reset(count)
-                bar.set_description(f"check {name}")
-            else:
-                bar.update()
-
-        reports = check_mask_splits(splits, decode=not args.fast, threads=os.cpu_count() or 1, progress=progress)
+        reports = check_mask_splits(
+            splits, decode=not args.fast, threads=os.cpu_count() or 1, progress=progress_on(bar)
+        )
     for name, report in reports.items():
         print(f"{name}: {splits[name].place}")
         print_problems(report, args.first)
@@ -39,10 +33,7 @@ def check_masks(args: argparse.Namespace) -> int:
     if args.out:
         drawn = draw(args.out, reports, args)
         print(f"see {args.out}" if drawn else f"no image can be drawn, so {args.out} is not written")
-    errors = sum(report.errors for report in reports.values())
-    warnings = sum(len(report.problems) for report in reports.values()) - errors
-    print(f"{errors or 'no'} error{'s' * (errors != 1)}, {warnings or 'no'} warning{'s' * (warnings != 1)}")
-    return 1 if errors else 0
+    return verdict(reports.values())
 
 
 def print_classes(report: MaskReport) -> None:

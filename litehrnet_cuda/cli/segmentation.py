@@ -74,8 +74,8 @@ def evaluate_masks(args: argparse.Namespace, processes: Processes) -> int:
     for option in _OF_POSES:
         if getattr(args, option) is not None:
             raise InputError(
-                f"--{option.replace('_', '-')}: is for poses, and {args.checkpoint} is for segmentation; name --data "
-                "alone"
+                f"--{option.replace('_', '-')}: is for poses, and {args.checkpoint} is for segmentation; leave it out, "
+                "and name the masks with --data"
             )
     segmenter = create_segmenter(args)
     splits = locate_mask_splits(args.data)

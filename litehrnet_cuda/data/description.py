@@ -20,10 +20,10 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.keypoints import KEYPOINT_SETS, KeypointSet
@@ -37,6 +37,7 @@ SPLITS = ("train", "val")
 DEFAULT_SIGMA = 0.067  # the mean of COCO's
 _JOINT_KEYS = ("joints", "flip_pairs", "sigmas", "skeleton", "upper_body")
 _SPLIT_KEYS = ("annotations", "images")
+Part = TypeVar("Part")
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,25 @@ def read_description(path: str | Path) -> DataDescription:
     path = Path(path)
     content = read_toml(path)
     require_known(content, ("name", *_JOINT_KEYS, *SPLITS), str(path))
-    splits = {split: _split(content[split], path, split) for split in SPLITS if split in content}
-    if not splits:
-        raise InputError(f"{path}: expected a table [train] or [val] that says where the data lie, got neither")
+    splits = read_parts(content, path, _split)
     return DataDescription(path, _keypoint_set(content, path), splits)
+
+
+def read_parts(content: Mapping[str, Any], path: Path, read: Callable[[Any, Path, str], Part]) -> dict[str, Part]:
+    """The tables ``[train]`` and ``[val]`` of a description, of which one may be missing.
+
+    Args:
+        content: of the file.
+        path: the file.
+        read: makes a part of a table, the file and the part's name.
+
+    Raises:
+        InputError: if there is neither.
+    """
+    parts = {split: read(content[split], path, split) for split in SPLITS if split in content}
+    if not parts:
+        raise InputError(f"{path}: expected a table [train] or [val] that says where the data lie, got neither")
+    return parts
 
 
 def _keypoint_set(content: dict[str, Any], path: Path) -> KeypointSet:

@@ -26,10 +26,9 @@ from pathlib import Path
 from typing import Any
 
 from litehrnet_cuda.classes import CLASS_SETS, ClassSet
-from litehrnet_cuda.data.description import read_toml, require_known
+from litehrnet_cuda.data.description import SPLITS, read_parts, read_toml, require_known
 from litehrnet_cuda.errors import InputError
 
-SPLITS = ("train", "val")
 _CLASS_KEYS = ("classes", "background", "palette")
 _SPLIT_KEYS = ("images", "masks")
 
@@ -70,9 +69,7 @@ def read_mask_description(path: str | Path) -> MaskDescription:
     path = Path(path)
     content = read_toml(path)
     require_known(content, ("name", *_CLASS_KEYS, *SPLITS), str(path))
-    splits = {split: _places(content[split], path, split) for split in SPLITS if split in content}
-    if not splits:
-        raise InputError(f"{path}: expected a table [train] or [val] that says where the data lie, got neither")
+    splits = read_parts(content, path, _places)
     return MaskDescription(path, _class_set(content, path), splits)
 
 

@@ -45,6 +45,7 @@ class PoseTask(Task[PoseEstimator, Evaluation]):
             keypoint_set=keypoint_set,
             input_size=recipe.input_size,
             box_convention=recipe.box_convention if isinstance(training, CocoKeypoints) else None,
+            decoder=recipe.decoder,
         )
         self.samples = len(training.people)
         self.digests = {"train": training.digest, "val": validation.digest}

@@ -186,9 +186,7 @@ class Recipe:
     task: Literal["pose"] = "pose"
 
     def __post_init__(self) -> None:
-        get_variant(self.model)  # an unknown name is better said before the work than after it
-        if not all(MIN_SIZE <= side <= MAX_SIZE for side in self.input_size):
-            raise InputError(f"input_size: expected {MIN_SIZE} to {MAX_SIZE} pixels each way, got {self.input_size}")
+        require_usable(self.model, self.input_size)
         if not self.sigma > 0:
             raise InputError(f"sigma: expected a positive number of heat-map pixels, got {self.sigma}")
 
@@ -201,6 +199,13 @@ class Recipe:
     def outcome(self) -> Recipe:
         """The recipe without what changes how a run goes, but not what comes out."""
         return replace(self, training=self.training.outcome())
+
+
+def require_usable(model: str, input_size: tuple[int, int]) -> None:
+    """Raises :class:`InputError` for an unknown network or a size that none takes: sooner is better than later."""
+    get_variant(model)
+    if not all(MIN_SIZE <= side <= MAX_SIZE for side in input_size):
+        raise InputError(f"input_size: expected {MIN_SIZE} to {MAX_SIZE} pixels each way, got {input_size}")
 
 
 def default_sigma(size: tuple[int, int]) -> float:

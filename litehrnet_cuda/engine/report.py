@@ -17,6 +17,7 @@ from litehrnet_cuda.engine.matching import Match, match_people
 from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.files import output_folder, written_whole
 from litehrnet_cuda.metrics.pck import box_lengths, distances, in_lengths
+from litehrnet_cuda.metrics.undefined import with_nulls
 from litehrnet_cuda.predictors.pose_estimator import PoseEstimator
 from litehrnet_cuda.results import KeyPoints
 from litehrnet_cuda.visualize import contact_sheet, plot_joint_errors
@@ -169,7 +170,7 @@ def write_report(
     """
     folder = output_folder(folder)
     annotations = annotations.without_images(evaluation.skipped)
-    figures = {name: None if value < 0 else value for name, value in evaluation.metrics.items()}
+    figures = with_nulls(evaluation.metrics)
     described = {"metric": evaluation.metric, "boxes": evaluation.boxes, **details, **figures}
     files = [folder / "metrics.json", folder / f"results_{evaluation.boxes}_boxes.json"]
     for file, content in zip(files, (json.dumps(described, indent=1), json.dumps(evaluation.results)), strict=True):

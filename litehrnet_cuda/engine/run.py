@@ -30,6 +30,7 @@ from litehrnet_cuda.engine.start import Start, load_weights, require_fitting_sta
 from litehrnet_cuda.engine.task import Found, Task
 from litehrnet_cuda.engine.train import ADVICE, Validation, train
 from litehrnet_cuda.files import output_folder, written_whole
+from litehrnet_cuda.metrics.undefined import with_nulls
 from litehrnet_cuda.models.checkpoints import save_checkpoint
 from litehrnet_cuda.predictors.arguments import choose_device
 from litehrnet_cuda.visualize import plot_training_curve
@@ -188,8 +189,7 @@ def _run(
 def _show(files: RunFiles, task: Task[Any, Any], history: list[dict[str, Any]], predictor: Any, found: Found) -> None:
     """Leaves figures and pictures of a training that is done."""
     with written_whole(files.metrics) as draft:
-        measured = {name: None if value < 0 else value for name, value in found.metrics.items()}  # null: of nothing
-        figures = {**task.details(found), **_skipped(found), **measured}
+        figures = {**task.details(found), **_skipped(found), **with_nulls(found.metrics)}
         draft.write_text(json.dumps(figures, indent=1) + "\n")
     _draw(files, task, history, predictor, found)
 

@@ -6,12 +6,8 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from litehrnet_cuda.data.mask_augmentation import MaskAugmentation
-from litehrnet_cuda.engine.recipe import TrainConfig
-from litehrnet_cuda.errors import InputError
-from litehrnet_cuda.models.litehrnet import MIN_SIZE
-from litehrnet_cuda.models.registry import get_variant
+from litehrnet_cuda.engine.recipe import TrainConfig, require_usable
 from litehrnet_cuda.models.segmentation import SegmentationHead
-from litehrnet_cuda.predictors.arguments import MAX_SIZE
 from litehrnet_cuda.predictors.segmenter import Mode
 
 MaskKind = Literal["any", "cityscapes"]
@@ -46,9 +42,7 @@ class SegmentationRecipe:
     task: Literal["segmentation"] = "segmentation"
 
     def __post_init__(self) -> None:
-        get_variant(self.model)  # an unknown name is better said before the work than after it
-        if not all(MIN_SIZE <= side <= MAX_SIZE for side in self.input_size):
-            raise InputError(f"input_size: expected {MIN_SIZE} to {MAX_SIZE} pixels each way, got {self.input_size}")
+        require_usable(self.model, self.input_size)
 
     def outcome(self) -> SegmentationRecipe:
         """The recipe without what changes how a run goes, but not what comes out."""

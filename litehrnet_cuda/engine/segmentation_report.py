@@ -15,6 +15,7 @@ from litehrnet_cuda.data.masks import MaskAnnotations
 from litehrnet_cuda.engine.evaluate_segmentation import SegmentationEvaluation
 from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.files import output_folder, written_whole
+from litehrnet_cuda.metrics.undefined import with_nulls
 from litehrnet_cuda.predictors.segmenter import Segmenter
 from litehrnet_cuda.results import Segmentation
 from litehrnet_cuda.visualize import contact_sheet
@@ -112,7 +113,7 @@ def write_report(
     """
     folder = output_folder(folder)
     files = [folder / name for name in ("metrics.json", "confusion.csv", "worst_and_best.png")]
-    figures = {name: None if value < 0 else value for name, value in found.metrics.items()}
+    figures = with_nulls(found.metrics)
     with written_whole(files[0]) as draft:
         draft.write_text(json.dumps({"mode": found.mode, **details, **figures}, indent=1) + "\n", encoding="utf-8")
     names = found.class_set.names

@@ -71,6 +71,8 @@ class CheckpointMetadata:
         iterative_head: whether the backbone ends with the iterative head.
         box_convention: how the boxes of people in COCO's form were clipped in training, see
             :func:`litehrnet_cuda.data.transforms.clip_annotated_boxes`; None where that is not known.
+        decoder: how key points are read off the heat maps, which targets of its kind were trained for, see
+            :func:`litehrnet_cuda.codecs.heatmap.decode_heatmaps`; None where that is not known.
     """
 
     variant: str
@@ -84,6 +86,7 @@ class CheckpointMetadata:
     head: str | None = None
     iterative_head: bool = True
     box_convention: str | None = None
+    decoder: str | None = None
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))

@@ -148,7 +148,7 @@ def fetch(
             except _DownloadError as error:
                 raise InputError(
                     f"{url} could not be downloaded ({error}); download it by hand and put it at {path}"
-                ) from error
+                ) from None
         digest = _sha256(unfinished)
         if not digest.startswith(entry.sha256):
             raise InputError(

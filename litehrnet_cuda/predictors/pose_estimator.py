@@ -56,7 +56,8 @@ class PoseEstimator:
             192x256.
         keypoint_set: what the joints are; by default what the checkpoint says, else the set that is known with as many
             joints.
-        decoder: how key points are read off heat maps, see :func:`litehrnet_cuda.codecs.heatmap.decode_heatmaps`.
+        decoder: how key points are read off heat maps, see :func:`litehrnet_cuda.codecs.heatmap.decode_heatmaps`; by
+            default as the checkpoint was trained for, or ``"quarter"`` where it does not say that.
         flip_test: average with the prediction for the mirrored image: slower by a factor of two, slightly better.
         device: where to run; by default where the network is that was passed, else a CUDA device if there is one, but
             the CPU for ONNX files.
@@ -80,13 +81,13 @@ class PoseEstimator:
         checkpoint: str | Path | None = None,
         input_size: tuple[int, int] | None = None,
         keypoint_set: KeypointSet | None = None,
-        decoder: Decoder = "quarter",
+        decoder: Decoder | None = None,
         flip_test: bool = False,
         device: torch.device | str | None = None,
         batch_size: int = 64,
         optimize: bool = True,
     ) -> None:
-        if decoder not in DECODERS:
+        if decoder is not None and decoder not in DECODERS:
             raise InputError(f"decoder: expected one of {', '.join(DECODERS)}, got {decoder!r}")
         if keypoint_set is not None and not isinstance(keypoint_set, KeypointSet):
             raise InputError(
@@ -107,7 +108,8 @@ class PoseEstimator:
                 f"keypoint_set: expected {network.num_outputs} joints as the network has outputs, got "
                 f"{len(self.keypoint_set)} ({self.keypoint_set.name})"
             )
-        self.decoder: Decoder = decoder
+        trained = metadata.decoder if metadata else None
+        self.decoder: Decoder = decoder or (trained if trained in DECODERS else "quarter")
         self.flip_test = flip_test
         self.batch_size = whole_number("batch_size", batch_size, 1)
         self._model: PoseNetwork | OnnxNetwork = network

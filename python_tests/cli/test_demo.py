@@ -53,7 +53,7 @@ def test_the_files_that_the_help_names_are_written_and_no_others(out: Path) -> N
 
 def test_the_checkpoint_is_complete(out: Path) -> None:
     file = out / "model.safetensors"
-    expected = CheckpointMetadata("litehrnet_18", "pose", 17, COCO, (96, 128), box_convention="mmpose1")
+    expected = CheckpointMetadata("litehrnet_18", "pose", 17, COCO, (96, 128), box_convention="mmpose1", decoder="udp")
     assert read_metadata(file) == expected
     poses = PoseEstimator(None, checkpoint=file, device="cpu")(out / "data" / "val" / "000000000001.jpg")
     assert len(poses) == 1

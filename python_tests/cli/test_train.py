@@ -61,7 +61,9 @@ def test_the_files_that_the_help_names_are_written_and_no_others(out: Path) -> N
 
 def test_the_checkpoint_is_complete(out: Path) -> None:
     file = out / "model.safetensors"
-    expected = CheckpointMetadata("litehrnet_18", "pose", 17, COCO, (64, 64), box_convention="mmpose1")
+    expected = CheckpointMetadata(
+        "litehrnet_18", "pose", 17, COCO, (64, 64), box_convention="mmpose1", decoder="quarter"
+    )
     assert read_metadata(file) == expected
     estimator = PoseEstimator(None, checkpoint=file, device="cpu")
     poses = estimator(out / "data" / "val" / "000000000001.jpg", [[10, 10, 90, 200]])

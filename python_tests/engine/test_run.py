@@ -78,7 +78,9 @@ def test_the_folder_holds_the_files_and_nothing_else(outcome: tuple[RunFiles, Ev
 
 def test_the_checkpoint_says_how_it_is_used(outcome: tuple[RunFiles, Evaluation]) -> None:
     files, _ = outcome
-    expected = CheckpointMetadata("naive_litehrnet_18", "pose", 17, COCO, (64, 32), box_convention="mmpose1")
+    expected = CheckpointMetadata(
+        "naive_litehrnet_18", "pose", 17, COCO, (64, 32), box_convention="mmpose1", decoder="udp"
+    )
     assert read_metadata(files.checkpoint) == expected
     estimator = PoseEstimator(None, checkpoint=files.checkpoint)
     assert estimator.input_size == (64, 32)

@@ -329,7 +329,6 @@ def test_failed_save_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.Monk
     assert os.listdir(tmp_path) == ["x.safetensors"]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has other permissions")
 def test_others_may_read_what_the_umask_lets_them(tmp_path: Path) -> None:
     path = write_safetensors(WEIGHTS, tmp_path / "x.safetensors", METADATA)
     (tmp_path / "any").touch()

@@ -372,3 +372,15 @@ def test_checkpoints_of_something_else_are_refused(change: dict[str, Any], messa
     assert read_metadata(file) == metadata
     with pytest.raises(InputError, match=message):
         PoseEstimator(checkpoint=file)
+
+
+@pytest.mark.parametrize(
+    ("of_checkpoint", "asked", "expected"),
+    [("udp", None, "udp"), ("udp", "dark", "dark"), (None, None, "quarter"), ("of a later version", None, "quarter")],
+)
+def test_the_decoder_is_that_of_the_training_unless_asked_for(
+    of_checkpoint: str | None, asked: Any, expected: str, tmp_path: Path
+) -> None:
+    metadata = CheckpointMetadata("naive_litehrnet_18", "pose", 17, COCO, (64, 96), decoder=of_checkpoint)
+    file = save_checkpoint(create_model("naive_litehrnet_18"), tmp_path / "net.safetensors", metadata)
+    assert PoseEstimator(checkpoint=file, decoder=asked, device="cpu").decoder == expected

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from litehrnet_cuda.data.annotations import PoseAnnotations
     from litehrnet_cuda.data.check import SplitReport
     from litehrnet_cuda.data.datasets import Split
-    from litehrnet_cuda.data.mask_check import MaskReport
     from litehrnet_cuda.data.pose_dataset import PoseDataset
     from litehrnet_cuda.keypoints import KeypointSet
 
@@ -58,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from litehrnet_cuda.cli.check_masks import check_masks
+    from litehrnet_cuda.cli.checking import print_problems, progress_on, verdict
     from litehrnet_cuda.data.check import check_splits
     from litehrnet_cuda.data.mask_datasets import has_masks
 
@@ -65,15 +65,7 @@ def run(args: argparse.Namespace) -> int:
         return check_masks(args)
     splits = find(args)
     with tqdm(unit="image", disable=None, leave=False) as bar:
-
-        def progress(name: str, count: int) -> None:
-            if count:
-                bar.reset(count)
-                bar.set_description(f"check {name}")
-            else:
-                bar.update()
-
-        reports = check_splits(splits, decode=not args.fast, threads=os.cpu_count() or 1, progress=progress)
+        reports = check_splits(splits, decode=not args.fast, threads=os.cpu_count() or 1, progress=progress_on(bar))
     for name, report in reports.items():
         print(f"{name}: {splits[name].annotation_file}")
         print_problems(report, args.first)
@@ -82,10 +74,7 @@ def run(args: argparse.Namespace) -> int:
     if args.out:
         drawn = draw(args.out, reports, args)
         print(f"see {args.out}" if drawn else f"no person can be drawn, so {args.out} is not written")
-    errors = sum(report.errors for report in reports.values())
-    warnings = sum(len(report.problems) for report in reports.values()) - errors
-    print(f"{errors or 'no'} error{'s' * (errors != 1)}, {warnings or 'no'} warning{'s' * (warnings != 1)}")
-    return 1 if errors else 0
+    return verdict(reports.values())
 
 
 def find(args: argparse.Namespace) -> dict[str, Split]:
@@ -99,18 +88,6 @@ def find(args: argparse.Namespace) -> dict[str, Split]:
     if args.images:
         raise InputError(f"--images: expected a JSON file of annotations as PATH to go with it, got {path}")
     return locate_splits(path)
-
-
-def print_problems(report: SplitReport | MaskReport, first: int) -> None:
-    """The problems of one part, those of a kind together."""
-    from litehrnet_cuda.data.check import by_kind
-
-    for (kind, is_error), problems in by_kind(report.problems).items():
-        print(f"  {'error' if is_error else 'warning'}: {kind} ({len(problems)})")
-        for problem in problems[:first]:
-            print(f"    {problem.message}")
-        if len(problems) > first:
-            print(f"    ... and {len(problems) - first} more")
 
 
 def print_summary(annotations: PoseAnnotations) -> None:

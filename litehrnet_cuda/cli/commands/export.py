@@ -73,6 +73,8 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("--size: expected WIDTHxHEIGHT or --dynamic-size, because the checkpoint names no size")
     size = args.size or metadata.input_size or (192, 256)
     metadata = replace(metadata, input_size=size)
+    if args.decode in DECODER_NAMES:  # so that whoever evaluates the file measures what it gives
+        metadata = replace(metadata, decoder=args.decode)
     shape = InputShape(size, args.batch, args.dynamic_size)
     try:
         if kind == ".onnx":
