@@ -109,7 +109,7 @@ class PosePredictor:
         self._track, self._smooth, self._look_every = args.track, args.smooth, args.detect_every
         self._min_score = args.min_score
         self._estimator = create_estimator(args)
-        self._without = 0
+        self._without = self._undrawn = 0
 
     def image(self, path: Path, image: Array) -> DrawnPoses:
         from litehrnet_cuda.data.boxes import ImageBoxes
@@ -124,6 +124,7 @@ class PosePredictor:
             poses = self._estimator(image, found.boxes, found.scores)
         else:
             poses = self._estimator(image)
+        self._undrawn += int((poses.scores < self._min_score).all(axis=1).sum())
         return DrawnPoses(poses, self._min_score)
 
     def video(self, source: str) -> Callable[[Frame], Finding]:
@@ -146,9 +147,15 @@ class PosePredictor:
         pass
 
     def remarks(self) -> list[str]:
-        if not self._without:
-            return []
-        return [f"{self._without} of the images are not named in {self._file}: nobody was looked for there"]
+        found = []
+        if self._without:
+            found.append(f"{self._without} of the images are not named in {self._file}: nobody was looked for there")
+        if self._undrawn:
+            found.append(
+                f"nothing is drawn of {self._undrawn} of the people, of whom no joint has a score of "
+                f"{self._min_score:g} (--min-score)"
+            )
+        return found
 
 
 @dataclass(frozen=True)

@@ -176,10 +176,10 @@ def generate_splits(
         seed: of the drawings; those of the two splits differ.
         replace: draw anew where the folder has other drawings; False refuses that.
         workers: processes that draw.
-        progress: show progress bars.
+        progress: show progress bars, where standard error is a terminal.
     """
     for split, count in (("train", train_images), ("val", val_images)):
-        with tqdm(total=count, desc=f"draw {split}", unit="image", disable=not progress) as bar:
+        with tqdm(total=count, desc=f"draw {split}", unit="image", disable=None if progress else True) as bar:
             write_coco(folder, count, seed, split, replace=replace, workers=workers, progress=partial(_show, bar))
             _show(bar, count)  # also where the drawings were there already
     return find_coco_splits(folder)

@@ -97,7 +97,7 @@ def find_images(paths: Sequence[str | Path]) -> list[Path]:
             elif path.exists():
                 found.append(path)
             else:
-                raise InputError(f"{path}: expected an image or a folder, but there is no such file")
+                raise InputError(f"{path}: there is no such file or folder")
         except OSError as error:
             raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     return list(dict.fromkeys(found))

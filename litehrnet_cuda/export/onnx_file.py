@@ -90,7 +90,7 @@ def require_packages() -> None:
             importlib.import_module(name)
         except ImportError as error:
             raise InputError(
-                f"export: expected the package {name} for ONNX files, which cannot be imported ({error}); "
+                f"ONNX files: expected the package {name}, which cannot be imported ({error}); "
                 f"pip install 'litehrnet_cuda[export]'"
             ) from None
 

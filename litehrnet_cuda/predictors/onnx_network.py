@@ -125,7 +125,7 @@ def open_session(path: Path, device_type: str = "cpu") -> Any:
         import onnxruntime as ort
     except ImportError as error:
         raise InputError(
-            f"{path}: expected the package onnxruntime for ONNX files, which cannot be imported ({error}); "
+            f"{path}: expected the package onnxruntime, which cannot be imported ({error}); "
             f"pip install 'litehrnet_cuda[export]'"
         ) from None
     provider = _PROVIDERS.get(device_type)

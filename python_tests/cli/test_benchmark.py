@@ -179,6 +179,15 @@ def test_contenders_are_chosen(monkeypatch: pytest.MonkeyPatch, given: list[str]
     assert chosen == names
 
 
+def test_contenders_for_other_devices_are_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(comparing, "compare", lambda *args, **options: comparison())
+    options = ["litehrnet_18", "--device", "cpu", "--size", "32x32", "--contender", "ours", "tensorrt"]
+    assert main(["benchmark", *options]) == 0
+    assert "not measured: tensorrt: not for cpu" in capsys.readouterr().out.splitlines()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -72,6 +72,7 @@ def test_classes_of_a_file_are_those_of_the_checkpoint(
     status, said, errors = litehrnet("export", checkpoint, "--out", out, *options)
     assert (status, errors) == (0, "")
     assert "largest difference from PyTorch " in said
+    assert ("images of other sizes will be resized to " in said) == ("--dynamic-size" not in options)
     whole = use if "--window" in use or not use else [*use, "--window", "128x96"]
     figures, pixels = [], []
     for file, how in ((checkpoint, [*whole, "--device", "cpu"]), (out, use)):

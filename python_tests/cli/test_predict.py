@@ -67,6 +67,27 @@ def write_json(path: Path, content: Any) -> Path:
 # ------------------------------------------------------------------------------------------------------- what it leaves
 
 
+def test_people_of_whom_nothing_is_drawn_are_counted(
+    checkpoint: Path, photos: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scores = PoseEstimator(checkpoint=checkpoint, device="cpu")(photos / "a.jpg").scores
+    arguments = [
+        "predict",
+        str(photos / "a.jpg"),
+        "--checkpoint",
+        str(checkpoint),
+        "--out",
+        str(out),
+        "--device",
+        "cpu",
+    ]
+    for limit, remarks in ((float(scores.max()) - 1e-3, 0), (2.5, 1)):
+        assert main([*arguments, "--min-score", str(limit)]) == 0
+        said = capsys.readouterr().out.splitlines()
+        assert len(said) == 1 + remarks
+    assert said[-1] == "nothing is drawn of 1 of the people, of whom no joint has a score of 2.5 (--min-score)"
+
+
 def test_a_picture_per_image_and_one_json(predict: Run, photos: Path, out: Path) -> None:
     assert predict(photos) == (0, [])
     assert files(out) == ["a_poses.jpg", "b_poses.jpg", "poses.json", "улица 街_poses.jpg"]
@@ -200,6 +221,9 @@ def test_a_broken_image(
     noise = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
     (tmp_path / name).write_bytes(content if content is not None else cv2.imencode(".png", noise)[1].tobytes()[:60])
     one_sentence(predict(tmp_path / name), message)
+    assert not out.exists()
+    out.mkdir()  # a folder of the user's stays
+    one_sentence(predict(tmp_path / name), message)
     assert files(out) == []
 
 
@@ -290,7 +314,7 @@ def test_a_checkpoint_that_is_none(predict: Run, photos: Path, tmp_path: Path, o
 def test_paths_without_images(predict: Run, photos: Path, out: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     one_sentence(predict(tmp_path / "empty"), "empty: expected images (.jpg, ")
-    one_sentence(predict(photos / "a.jpg", photos / "missing.jpg"), "missing.jpg: expected an image or a folder")
+    one_sentence(predict(photos / "a.jpg", photos / "missing.jpg"), "missing.jpg: there is no such file or folder")
     assert not out.exists()
 
 

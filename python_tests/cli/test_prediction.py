@@ -235,7 +235,7 @@ def test_one_video_that_is_none_among_others(predict: Run, video: Path, tmp_path
             "--boxes, --detector: expected one of them, got both",
         ),
         (["{video}", "--boxes", "{boxes}"], "it names none of them, such as street.mp4"),
-        (["missing.mp4"], "missing.mp4: expected an image or a folder, but there is no such file"),
+        (["missing.mp4"], "missing.mp4: there is no such file or folder"),
     ],
 )
 def test_options_that_cannot_be_used(predict: Run, video: Path, out: Path, options: list[str], message: str) -> None:

@@ -36,7 +36,7 @@ def test_sources_of_all_kinds_each_once(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("missing.mp4", "missing.mp4: expected an image or a folder, but there is no such file"),
+        ("missing.mp4", "missing.mp4: there is no such file or folder"),
         ("empty", "empty: expected images (.jpg, .jpeg, "),
         ("clips.mp4", "clips.mp4: expected images (.jpg, .jpeg, "),
     ],

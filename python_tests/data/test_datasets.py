@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -231,9 +232,12 @@ def test_a_set_of_another_size_replaces_the_first(tmp_path: Path) -> None:
     assert len(list((tmp_path / "train").iterdir())) == 2
 
 
-def test_progress_is_shown_and_ends_full_even_when_nothing_is_drawn(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_progress_is_shown_on_terminals_and_ends_full_even_when_nothing_is_drawn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    generate_splits(tmp_path, train_images=2, val_images=1)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     for _ in range(2):
         generate_splits(tmp_path, train_images=2, val_images=1)
         shown = capsys.readouterr().err

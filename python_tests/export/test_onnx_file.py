@@ -157,6 +157,6 @@ def test_classes_are_decoded_inside(shape: InputShape, size: tuple[int, int], tm
 @pytest.mark.parametrize("package", ["onnx", "onnxscript", "onnxruntime"])
 def test_a_missing_package_is_said(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    expected = rf"expected the package {package} for ONNX files.*pip install 'litehrnet_cuda\[export\]'"
+    expected = rf"^ONNX files: expected the package {package}, .*pip install 'litehrnet_cuda\[export\]'"
     with pytest.raises(InputError, match=expected):
         require_packages()

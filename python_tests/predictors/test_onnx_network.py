@@ -115,5 +115,5 @@ def test_free_sizes_go_in_steps(tmp_path: Path, onnx_file: Path) -> None:
 
 def test_a_missing_package_is_said(onnx_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(InputError, match=r"expected the package onnxruntime .*pip install 'litehrnet_cuda\[export\]'"):
+    with pytest.raises(InputError, match=r"expected the package onnxruntime, .*pip install 'litehrnet_cuda\[export\]'"):
         OnnxNetwork(onnx_file)

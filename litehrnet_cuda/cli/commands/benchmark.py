@@ -127,7 +127,9 @@ def _measure(args: argparse.Namespace) -> int:
 
     device, dtype = choose_device(args.device), getattr(torch, args.dtype)
     threads = args.threads or torch.get_num_threads()
-    contenders = {contender.name: contender for contender in contenders_for(device.type, _names(args.contender))}
+    names = _names(args.contender)
+    contenders = {contender.name: contender for contender in contenders_for(device.type, names)}
+    missing = {name: f"not for {device.type}" for name in names or () if name not in contenders}
     width, height = args.size
     networks = [create_model(name) for name in args.models or list_models()]
     for network in networks:
@@ -136,7 +138,6 @@ def _measure(args: argparse.Namespace) -> int:
     effort = Effort(WARM_UP, LEAST_RUNS, SECONDS, SPINNING if threads > 1 and device.type == "cpu" else 0.0)
     load = Load()
     results: list[dict[str, Any]] = []
-    missing: dict[str, str] = {}
     bar = tqdm([*product(networks, args.batch)], leave=False, disable=None)
     for network, batch in bar:
         name = network.variant.name

@@ -60,11 +60,6 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("--int8 and --calibration: expected both or neither, because one needs the other")
     if args.decode in DECODER_NAMES and args.dynamic_size:
         raise InputError("--decode: expected one size, because decoding inside is for one; leave out --dynamic-size")
-    if kind == ".onnx":
-        from litehrnet_cuda.export.onnx_file import require_packages
-
-        require_packages()
-
     network, metadata = read_source(args.checkpoint, args.model)
     if args.decode and (args.decode == CLASSES) != (metadata.task == "segmentation"):
         wanted = "segmentation" if args.decode == CLASSES else "poses"
@@ -76,6 +71,10 @@ def run(args: argparse.Namespace) -> int:
     if args.decode in DECODER_NAMES:  # so that whoever evaluates the file measures what it gives
         metadata = replace(metadata, decoder=args.decode)
     shape = InputShape(size, args.batch, args.dynamic_size)
+    if kind == ".onnx":
+        from litehrnet_cuda.export.onnx_file import require_packages
+
+        require_packages()
     try:
         if kind == ".onnx":
             from litehrnet_cuda.export.calibration import calibration_images
@@ -96,4 +95,6 @@ def run(args: argparse.Namespace) -> int:
         return 1
     print(f"{out}: {metadata.variant}, {shape}, {out.stat().st_size / 1e6:.1f} MB")
     print(parity)
+    if metadata.task == "segmentation" and not args.dynamic_size:
+        print(f"images of other sizes will be resized to {size[0]}x{size[1]}; with --dynamic-size they would not")
     return 0

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,8 +70,8 @@ def run(args: argparse.Namespace) -> int:
     sources = find_sources(given)
     files = [*sources.images, *map(Path, sources.videos)]
     predictor = create_predictor(args, files)
-    out = output_folder(args.out)
-    with _ended_like_interrupted():
+    with _ended_like_interrupted(), _not_left_empty(Path(args.out)):
+        out = output_folder(args.out)
         failures = _predict_images(predictor, sources.images, out) if sources.images else []
         failures += _predict_videos(predictor, sources.videos, out, args.frames) if sources.videos else []
     for remark in predictor.remarks():
@@ -160,6 +160,18 @@ def _predict_videos(predictor: Predictor, videos: list[str], out: Path, limit: i
         if damage:
             print(f"litehrnet predict: {damage}", file=sys.stderr)
     return failures
+
+
+@contextmanager
+def _not_left_empty(folder: Path) -> Iterator[None]:
+    """A folder that was not there before goes again if nothing was written into it."""
+    existed = folder.exists()
+    try:
+        yield
+    finally:
+        if not existed:
+            with suppress(OSError):  # it is not empty
+                folder.rmdir()
 
 
 @contextmanager
