@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import venv
 import zipfile
 from pathlib import Path
 
+import backend
 import compilers
 import machine_code
 import pytest
@@ -96,13 +98,36 @@ def test_version_has_one_source() -> None:
     assert f"## {litehrnet_cuda.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
-def test_build_requirements_do_not_name_torch() -> None:
-    requires = re.search(r"^\[build-system\].*?^requires = \[(.*?)\]", PYPROJECT, re.MULTILINE | re.DOTALL)
-    assert requires is not None
-    assert "torch" not in requires[1]
-    compiler = ("nvidia-cuda-nvcc", "nvidia-cuda-crt", "nvidia-nvvm", "nvidia-cuda-runtime", "nvidia-cuda-cccl")
-    for wheel in compiler:  # of one release, or the parts do not fit together
-        assert f'"{wheel}==13.0.*; platform_system==' in requires[1]
+@pytest.mark.parametrize(
+    ("variables", "wanted"),
+    [
+        ({}, True),
+        ({"LITEHRNET_CUDA_BUILD": "auto", "CUDA_HOME": ""}, True),
+        ({"LITEHRNET_CUDA_BUILD": "1"}, True),
+        ({"LITEHRNET_CUDA_BUILD": "cpu"}, False),
+        ({"LITEHRNET_CUDA_BUILD": "0"}, False),
+        ({"CUDA_HOME": "/usr/local/cuda"}, False),
+    ],
+)
+@pytest.mark.parametrize("product", ["wheel", "editable", "sdist"])
+def test_a_compiler_is_required_where_kernels_are_built_and_torch_never(
+    product: str, variables: dict[str, str], wanted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LITEHRNET_CUDA_BUILD", "CUDA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    hook = getattr(backend, f"get_requires_for_build_{product}")
+    assert hook() == (list(backend.COMPILER) if wanted else [])
+
+
+@pytest.mark.parametrize("machine", [("linux", "ppc64le"), ("darwin", "arm64"), ("win32", "AMD64")])
+def test_no_compiler_is_required_where_there_is_none(machine: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LITEHRNET_CUDA_BUILD", "CUDA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(sys, "platform", machine[0])
+    monkeypatch.setattr(platform, "machine", lambda: machine[1])
+    assert backend.compiler_wheels() == ()
 
 
 def test_oldest_torch_is_the_same_everywhere() -> None:
@@ -181,6 +206,17 @@ def source(tmp_path: Path) -> Path:
     return Path(shutil.copytree(ROOT, tmp_path / "source", ignore=unwanted))
 
 
+def files(folder: Path) -> set[str]:
+    found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return {str(path) for path in found if "__pycache__" not in path.parts}
+
+
+def bring_objects(source: Path) -> None:
+    """What has been compiled here, so that nothing is compiled twice; an object is used for the same sources only."""
+    if (ROOT / "build" / "objects").is_dir():
+        shutil.copytree(ROOT / "build" / "objects", source / "build" / "objects")
+
+
 class Environment:
     """A fresh virtual environment, optionally with the packages of the running one in sight."""
 
@@ -219,11 +255,11 @@ def test_pip_install_builds_the_kernels(options: tuple[str, ...], source: Path, 
         pytest.skip("needs an nvcc; only an isolated build brings its own")
     environment = Environment(tmp_path / "venv", with_torch=True)
     # Isolated, the compiler is that of NVIDIA's wheels. One architecture, because all of them take minutes, unless they
-    # have been compiled here: then nothing is compiled twice.
+    # have been compiled here.
     toolkit, architectures = (os.environ.get("CUDA_HOME", ""), "8.0") if options else ("", "9.0+PTX")
     if options and machine_code.are_compiled():
-        shutil.copytree(ROOT / "build" / "objects", source / "build" / "objects")
         architectures = compilers.DEFAULT_ARCHITECTURES
+    bring_objects(source)
     variables = {"LITEHRNET_CUDA_BUILD": "1", "TORCH_CUDA_ARCH_LIST": architectures, "CUDA_HOME": toolkit}
     done = environment.install(*options, source, **variables)
     assert done.returncode == 0, done.stdout
@@ -253,10 +289,17 @@ def test_pip_install_without_nvcc_says_so_once(source: Path, tmp_path: Path) -> 
 @pytest.mark.slow
 @needs_compiler
 def test_wheel_from_the_source_distribution(source: Path, tmp_path: Path) -> None:
-    # `build` without --wheel or --sdist makes the wheel from the source distribution, so both are proven.
-    # The compiler's wheels are no requirement where there is no isolation.
-    options = ("--no-isolation", "--skip-dependency-check", "--outdir", tmp_path)
-    done = run(sys.executable, "-m", "build", *options, source, folder=tmp_path, LITEHRNET_CUDA_BUILD="cpu")
+    build = (sys.executable, "-m", "build", "--no-isolation", "--outdir", tmp_path)
+    done = run(*build, "--sdist", source, folder=tmp_path, LITEHRNET_CUDA_BUILD="cpu")
+    assert done.returncode == 0, done.stdout
+    (archive,) = tmp_path.glob("*.tar.gz")
+    shutil.unpack_archive(archive, tmp_path / "unpacked", filter="data")
+    (unpacked,) = (tmp_path / "unpacked").iterdir()
+    # An object is taken if all that it was made of is there; so a header that is missing fails, and a source is missed.
+    for folder in ("csrc", "build_support"):
+        assert files(unpacked / folder) == files(source / folder)
+    bring_objects(unpacked)
+    done = run(*build, "--wheel", unpacked, folder=tmp_path, LITEHRNET_CUDA_BUILD="cpu")
     assert done.returncode == 0, done.stdout
     (wheel,) = tmp_path.glob("*.whl")
     assert re.fullmatch(rf"litehrnet_cuda-{re.escape(litehrnet_cuda.__version__)}-py3-none-linux_\w+\.whl", wheel.name)
