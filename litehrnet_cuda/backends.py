@@ -7,7 +7,7 @@ run on the CPU by the project's emulator: test equipment, never chosen by itself
 
 ``auto`` takes ``cuda`` for CUDA tensors where it can, else ``triton``, and ``cpu`` for those on the CPU; ``reference``
 is what is left. The environment variable ``LITEHRNET_CUDA_BACKEND`` or :func:`use_backend` ask for one by name, and get
-it or an error.
+it or an error; what ``triton`` has nothing for, such as gradients, is plain PyTorch's.
 ``LITEHRNET_CUDA_CPU_CAPABILITY`` asks for no more than ``baseline``, ``avx2`` or ``avx512`` of what the processor has.
 """
 

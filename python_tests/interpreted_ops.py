@@ -141,6 +141,13 @@ class TritonOpSuite:
         height, width = SIZES[sizes][-1]
         assert launches["cross_resolution_weighting_kernel"].grids == [(height * width,)]
 
+    def test_what_is_no_number_goes_as_far_as_in_the_reference(self) -> None:
+        args = self.arguments([(9, 5), (4, 2), (2, 1)], batch=1)
+        args[0][0][0, -1, 4, 2] = torch.nan
+        for result, expected in zip(self.op(*args), OPS[self.name].reference(*args), strict=True):
+            assert expected.isnan().any()
+            assert torch.equal(result.isnan(), expected.isnan())
+
     def test_small_tiles_match_reference(self, modules: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
         """Every loop over parts of a matrix, a window or a plane goes around several times."""
         for module in modules.values():

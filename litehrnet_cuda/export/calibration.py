@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,10 +23,26 @@ from litehrnet_cuda.models.checkpoints import CheckpointMetadata
 MAX_IMAGES = 200  # ranges hardly grow beyond
 
 
+@dataclass(frozen=True)
+class _Images(Sequence[Tensor]):
+    """Images that are read when they are asked for: hundreds of them need not fit into memory."""
+
+    number: int
+    read: Callable[[int], Tensor]
+
+    def __len__(self) -> int:
+        return self.number
+
+    def __getitem__(self, index: Any) -> Any:
+        if not 0 <= index < self.number:
+            raise IndexError(index)
+        return self.read(index)
+
+
 def calibration_images(
     source: str | Path, metadata: CheckpointMetadata, size: tuple[int, int], count: int = MAX_IMAGES
-) -> Iterator[Tensor]:
-    """What the network sees in use, normalised, one at a time.
+) -> Sequence[Tensor]:
+    """What the network sees in use, normalised.
 
     Args:
         source: for poses an annotation file or a data set (a folder or a TOML file), whose people are cut out; for
@@ -35,7 +53,7 @@ def calibration_images(
         count: the most images; they are taken from all over the source.
 
     Returns:
-        ``[1, 3, H, W]`` float32 each.
+        ``[1, 3, H, W]`` float32 each, read when it is asked for.
 
     Raises:
         InputError: if there are none.
@@ -43,13 +61,13 @@ def calibration_images(
     path = Path(source)
     split = _people(path, metadata) if metadata.task == "pose" else None
     if split is None:
-        files = _images(path, metadata)
-        return (_whole(file, metadata.task, size) for file in _spread(files, count))
+        files = _spread(_images(path, metadata), count)
+        return _Images(len(files), lambda index: _whole(files[index], metadata.task, size))
     annotations = split.read()
     if not annotations.people:
         raise InputError(f"{split.annotation_file}: expected people to calibrate with, found none")
     crops = PersonCrops(annotations, _spread(annotations.people, count), size)
-    return (crops[index]["image"][None] for index in range(len(crops)))
+    return _Images(len(crops), lambda index: crops[index]["image"][None])
 
 
 def _people(path: Path, metadata: CheckpointMetadata) -> Split | None:

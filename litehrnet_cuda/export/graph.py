@@ -52,7 +52,9 @@ def _use_constant_scales(graph: Any, shapes: dict[str, list[int]]) -> None:
         if node.op_type != "Resize" or len(node.input) < 4:
             continue
         source, target = shapes.get(node.input[0], [])[2:], shapes.get(node.output[0], [])[2:]
-        if len(source) != 2 or not all(source) or any(b % a or b < a for a, b in zip(source, target, strict=True)):
+        if not len(source) == len(target) == 2 or not all(source):
+            continue
+        if any(b % a or b < a for a, b in zip(source, target, strict=True)):
             continue
         factors = [b // a for a, b in zip(source, target, strict=True)]
         name = f"scales_{factors[0]}x{factors[1]}"

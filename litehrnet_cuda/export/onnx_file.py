@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +35,7 @@ def export_onnx(
     *,
     decoder: Inside | None = None,
     half: bool = False,
-    calibration: Iterable[Tensor] | None = None,
+    calibration: Sequence[Tensor] | None = None,
 ) -> Parity:
     """Writes a network as an ONNX file, and compares what ONNX Runtime makes of it with PyTorch.
 
@@ -65,10 +65,9 @@ def export_onnx(
     if calibration is not None:
         from litehrnet_cuda.export.quantization import quantized
 
-        images = list(calibration)
-        model = quantized(model, images)
-        count = shape.batch or min(len(images), _SHOWN)
-        batches = [torch.cat([images[index % len(images)] for index in range(count)])]
+        model = quantized(model, calibration)
+        count = shape.batch or min(len(calibration), _SHOWN)
+        batches = [torch.cat([calibration[index % len(calibration)] for index in range(count)])]
     for key, value in described(metadata, decoder).items():
         model.metadata_props.add(key=key, value=value)
     with written_whole(path) as draft:

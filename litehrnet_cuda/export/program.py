@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -83,10 +84,12 @@ def export_program(
     call: Callable[[Tensor], Any]
     with written_whole(path) as draft:
         if compiled:
-            _compile(program, draft, description)
+            draft.write_bytes(_compiled(program, description))
             call = torch._inductor.aoti_load_package(str(draft))
         else:
-            torch.export.save(program, draft, extra_files=description)
+            content = io.BytesIO()  # whoever writes knows what goes wrong then; torch says little of it
+            torch.export.save(program, content, extra_files=description)
+            draft.write_bytes(content.getvalue())
             call = torch.export.load(draft).module()
 
         def run(images: Tensor) -> list[Tensor]:
@@ -97,11 +100,13 @@ def export_program(
         return require_parity(measure_parity(run, network, metadata, shape, decoding, half=half), path.name)
 
 
-def _compile(program: torch.export.ExportedProgram, path: Path, description: dict[str, str]) -> None:
+def _compiled(program: torch.export.ExportedProgram, description: dict[str, str]) -> bytes:
     settings = {"aot_inductor.metadata": description}
     try:
-        with silence():
-            torch._inductor.aoti_compile_and_package(program, package_path=str(path), inductor_configs=settings)
+        with silence(), tempfile.TemporaryDirectory() as folder:
+            package = Path(folder) / "package.pt2"
+            torch._inductor.aoti_compile_and_package(program, package_path=str(package), inductor_configs=settings)
+            return package.read_bytes()
     except Exception as error:  # a missing compiler, or one that fails: of whatever type
         line = next(iter(str(error).splitlines()), "")
         raise InputError(

@@ -41,7 +41,7 @@ def quantized(model: ModelProto, images: Sequence[Tensor]) -> ModelProto:
     import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-    reader = _Reader(images)
+    reader = _Reader(images, model.graph.input[0].type.tensor_type.shape.dim[0].dim_value or 1)
     with tempfile.TemporaryDirectory() as folder, silence():
         source, target = Path(folder) / "float32.onnx", Path(folder) / "int8.onnx"
         onnx.save(model, source)
@@ -70,20 +70,20 @@ def _stays(node: Any) -> bool:
 
 
 class _Reader:
-    """What `quantize_static` reads images from, some at a time."""
+    """What `quantize_static` reads images from, some at a time; each as often as the graph takes images at once."""
 
-    def __init__(self, images: Sequence[Tensor]) -> None:
-        if not images:
+    def __init__(self, images: Sequence[Tensor], batch: int) -> None:
+        if not len(images):
             raise InputError("calibration: expected images, got none")
-        self._images = images
+        self._images, self._batch = images, batch
         self.set_range(0, len(images))
 
     def __len__(self) -> int:
         return len(self._images)
 
     def set_range(self, start_index: int, end_index: int) -> None:
-        self._rest = iter(self._images[start_index:end_index])
+        self._rest = iter(range(start_index, min(end_index, len(self))))
 
     def get_next(self) -> dict[str, Any] | None:
-        image = next(self._rest, None)
-        return None if image is None else {INPUT: image.numpy()}
+        index = next(self._rest, None)
+        return None if index is None else {INPUT: self._images[index].repeat(self._batch, 1, 1, 1).numpy()}

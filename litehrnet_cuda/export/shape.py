@@ -48,8 +48,12 @@ class InputShape:
 
     @property
     def example(self) -> tuple[int, int, int, int]:
-        """What an export is traced with. Of a free number two, because an export with one image is for one alone."""
-        return (self.batch or _BATCHES[1], 3, self.size[1], self.size[0])
+        """What an export is traced with.
+
+        Of a free number two, because an export with one image is for one alone, as one with a side of one stride is.
+        """
+        width, height = (max(side, 2 * STRIDE) for side in self.size) if self.free_size else self.size
+        return (self.batch or _BATCHES[1], 3, height, width)
 
     def dynamic_shapes(self) -> dict[int, Any]:
         """The free dimensions, as ``torch.export`` takes them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import re
 from collections.abc import Mapping
@@ -131,7 +132,9 @@ def convert_checkpoint(
             write_safetensors(state, draft, metadata)
         else:
             official = {official_name(name): tensor for name, tensor in state.items()}
-            torch.save({"meta": {}, "state_dict": to_layout(official, target)}, draft)
+            content = io.BytesIO()  # a full disk is an OSError then
+            torch.save({"meta": {}, "state_dict": to_layout(official, target)}, content)
+            draft.write_bytes(content.getvalue())
         _check_outputs(network, draft, metadata, source)
         out_sha256 = _sha256(draft)
     return ConversionReport(

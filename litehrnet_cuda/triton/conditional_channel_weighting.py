@@ -314,7 +314,7 @@ def _hidden_values(
         mask = (r < hidden)[:, None] & (c < channels)[None, :]
         matrix = tl.load(weight + r[:, None] * channels + c[None, :], mask=mask, other=0).to(dtype)
         total += tl.sum(matrix * (mean / area)[None, :], axis=1)
-    return tl.maximum(total, 0)
+    return tl.where(total < 0, 0, total)  # and NaN stays, as in PyTorch
 
 
 @triton.jit

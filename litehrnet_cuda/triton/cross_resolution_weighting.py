@@ -151,7 +151,8 @@ def cross_resolution_weighting_kernel(
             )
             hidden += tl.sum(matrix[:, :, None] * means[None, :, :], axis=1)
         first += channels[b]
-    hidden = tl.maximum(hidden + tl.load(bias1 + r, mask=in_hidden, other=0).to(dtype)[:, None], 0)
+    hidden += tl.load(bias1 + r, mask=in_hidden, other=0).to(dtype)[:, None]
+    hidden = tl.where(hidden < 0, 0, hidden)  # and NaN stays, as in PyTorch
 
     first = 0
     for b in tl.static_range(BRANCHES):

@@ -99,6 +99,9 @@ def test_classes_in_8_bits(litehrnet: Run, coco_folder: Path, tmp_path: Path) ->
     assert (status, errors) == (0, "")
     assert "(limit" not in said
     assert litehrnet("evaluate", "--data", coco_folder, "--checkpoint", out)[0] == 0
+    status, said, errors = litehrnet("export", checkpoint, "--out", out, *options, "--batch", "2")
+    assert (status, errors) == (0, "")
+    assert "2 images of 160x120" in said
 
 
 @pytest.mark.usefixtures("small_variant", "onnx_is_there")

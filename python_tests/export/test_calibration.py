@@ -40,6 +40,16 @@ def test_so_many_are_taken_from_all_over(coco_folder: Path, people: CocoKeypoint
     assert torch.equal(last, everybody[-1])
 
 
+def test_images_are_read_when_they_are_asked_for(street: np.ndarray, tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        cv2.imwrite(str(tmp_path / name), street)
+    images = calibration_images(tmp_path, SEGMENTATION, SIZE)
+    (tmp_path / "b.png").unlink()
+    assert images[0].shape == (1, 3, SIZE[1], SIZE[0])
+    with pytest.raises(InputError, match=r"b\.png"):
+        images[1]
+
+
 def test_whole_images_serve_every_task(street: np.ndarray, checkpoint: Path, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "street.png"), street)
     (resized,) = calibration_images(tmp_path, SEGMENTATION, SIZE)

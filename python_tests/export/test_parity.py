@@ -80,6 +80,19 @@ def test_what_is_only_told_has_no_limit() -> None:
     assert "limit" not in str(parity)
 
 
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf])
+def test_what_is_no_number_is_wrong_without_a_limit_too(wrong: float) -> None:
+    parity = measure_parity(lambda images: [wrong + Quarter()(images)], Quarter(), METADATA, SHAPE, limit=None)
+    assert not parity.is_within
+
+
+def test_values_that_half_precision_cannot_hold_are_said() -> None:
+    network = nn.Conv2d(3, 3, 3, stride=4).requires_grad_(False)
+    network.weight *= 1e6
+    with pytest.raises(ParityError, match="float16 cannot hold the network's values, in PyTorch either"):
+        measure_parity(lambda images: [network(images)], network, METADATA, SHAPE, half=True)
+
+
 def test_half_precision_may_be_as_far_off_as_twice_that_of_pytorch() -> None:
     network = nn.Conv2d(3, 3, 3, stride=4).requires_grad_(False)
 
@@ -113,6 +126,34 @@ def test_key_points_are_compared_with_the_decoding_of_the_same_heat_maps(decoder
     assert not wrong.is_within
 
 
+@pytest.mark.parametrize("batch", [None, 1, 3])
+@pytest.mark.parametrize(
+    ("joint", "value", "share"),
+    [(0, 2, 3 / 5), (slice(None), 2, 1 / 5), (slice(None), 0, 1 / 5)],
+    ids=["one joint's score", "one image's scores", "one image's positions"],
+)
+def test_key_points_that_are_wrong_are_seen(batch: int | None, joint: object, value: int, share: float) -> None:
+    """Of three joints one in most images, or all in a fifth of the images."""
+    network, shape = Quarter(), InputShape(SHAPE.size, batch)
+    decoding = decoding_inside("quarter", shape.size)
+    seen = 0
+
+    def run(images: Tensor) -> Sequence[Tensor]:
+        nonlocal seen
+        heatmaps = network(images)
+        keypoints = decoding(lambda _: [heatmaps], images)[0].clone()
+        for one in keypoints:
+            one[joint, value] *= 0.5 if seen % 5 < share * 5 else 1
+            seen += 1
+        return [keypoints, heatmaps]
+
+    parity = measure_parity(run, network, METADATA, shape, decoding)
+    assert seen >= 16
+    assert parity.keypoints is not None
+    assert parity.keypoints > LIMIT
+    assert not parity.is_within
+
+
 def test_classes_are_compared_by_their_logits() -> None:
     network, decoding = Quarter(), decoding_inside("classes", SHAPE.size)
 
@@ -139,6 +180,6 @@ def test_classes_are_compared_by_their_logits() -> None:
 def test_figures_are_said() -> None:
     said = str(Parity(2e-6, 1e-4, 3e-7, [(1, 3, 256, 192), (2, 3, 256, 192)]))
     assert said == (
-        "largest difference from PyTorch 2.0e-06 of the largest output (limit 1.0e-04), of key points 3.0e-07 "
-        "(limit 1.0e-04); batches of 1, 2, 192x256"
+        "largest difference from PyTorch 2.0e-06 of the largest output (limit 1.0e-04), of nine of ten key points "
+        "3.0e-07 (limit 1.0e-04); batches of 1, 2, 192x256"
     )

@@ -40,6 +40,23 @@ def test_a_program_is_loaded_and_computes_the_network(tmp_path: Path) -> None:
     torch.testing.assert_close(heatmaps, expected, rtol=0, atol=LIMIT * float(expected.abs().max()))
 
 
+def test_a_size_is_free_where_the_smallest_is_asked_for(tmp_path: Path) -> None:
+    shape = InputShape((32, 32), free_size=True)
+    parity = export_program(small_network(), tmp_path / "model.pt2", METADATA, shape)
+    assert {sample[2:] for sample in parity.shapes} > {(32, 32)}
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_place_that_cannot_be_written_to_is_said(
+    compiled: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(program_module, "_compiled", lambda *_: b"package")
+    (tmp_path / "file").touch()
+    file = tmp_path / "file" / "model.pt2"
+    with pytest.raises(InputError, match=r"model\.pt2: cannot be written \(.*\); choose another place"):
+        export_program(small_network(), file, METADATA, InputShape(SIZE), compiled=compiled)
+
+
 def test_what_differs_is_not_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     other = small_network()
     torch.nn.init.normal_(other.keypoint_head.final_layer.bias)

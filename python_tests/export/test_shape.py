@@ -30,6 +30,9 @@ def test_a_free_size_is_tried_with_others() -> None:
     assert (96, 64) in sizes
     assert all(side % 32 == 0 for size in sizes for side in size)
     assert str(shape) == "any number of images of any size in steps of 32"
+    # A side of one stride would be taken for the only one.
+    assert InputShape((32, 96), free_size=True).example == (2, 3, 96, 64)
+    assert InputShape((32, 96)).example == (2, 3, 96, 32)
 
 
 @pytest.mark.parametrize(
