@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,6 +30,17 @@ def at_least_one(text: str) -> int:
 def whole_number(text: str) -> int:
     """A whole number from 0 up."""
     return _bounded(text, 0)
+
+
+def finite_number(text: str) -> float:
+    """A number that is neither infinite nor NaN."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"expected a number, got {text!r:.60}")
+    return number
 
 
 def _bounded(text: str, least: int) -> int:

@@ -26,6 +26,9 @@ class Predictor(Protocol):
     counted: str
     """What the length of a finding is the number of: ``people``; empty where nothing is counted."""
 
+    upright: bool
+    """Whether images are turned as their EXIF orientation says."""
+
     def image(self, path: Path, image: Array) -> Finding:
         """What is found in an image, ``[H, W, 3]`` uint8 BGR, of a file; InputError where it cannot be looked for."""
         ...
@@ -93,21 +96,27 @@ class PosePredictor:
         from litehrnet_cuda.data.boxes import ImageBoxes, read_boxes
         from litehrnet_cuda.errors import InputError
         from litehrnet_cuda.video import load_detector
+        from litehrnet_cuda.video.poses import SEEN
 
         if args.boxes and args.detector:
             raise InputError("--boxes, --detector: expected one of them, got both")
+        if args.detect_every is not None and not args.track:
+            raise InputError("--detect-every: expected --track with it")
+        self.upright = True
         self._file = args.boxes
         self._boxes: dict[Path, ImageBoxes] = {}
         if args.boxes:
             table = read_boxes(args.boxes)
+            self.upright = not table.of_annotations
             self._boxes = {path: boxes for path in sources if (boxes := table.of(path)) is not None}
             if not self._boxes:
                 example = f", such as {sources[0].name}" if sources else ""
                 raise InputError(f"{args.boxes}: expected boxes for the images, but it names none of them{example}")
         self._detector_name = args.detector
         self._detector = load_detector(args.detector, args.device) if args.detector else None
-        self._track, self._smooth, self._look_every = args.track, args.smooth, args.detect_every
-        self._min_score = args.min_score
+        self._track, self._smooth = args.track, args.smooth
+        self._look_every = 10 if args.detect_every is None else args.detect_every
+        self._min_score = SEEN if args.min_score is None else args.min_score
         self._estimator = create_estimator(args)
         self._without = self._undrawn = 0
 
@@ -149,7 +158,9 @@ class PosePredictor:
     def remarks(self) -> list[str]:
         found = []
         if self._without:
-            found.append(f"{self._without} of the images are not named in {self._file}: nobody was looked for there")
+            found.append(
+                f"images and videos that are not named in {self._file}: {self._without}; nobody was looked for there"
+            )
         if self._undrawn:
             found.append(
                 f"nothing is drawn of {self._undrawn} of the people, of whom no joint has a score of "
@@ -185,14 +196,19 @@ class SegmentationPredictor:
 
     label = "classes"
     counted = ""
+    upright = True
 
     def __init__(self, args: argparse.Namespace) -> None:
         from litehrnet_cuda.cli.segmentation import create_segmenter
         from litehrnet_cuda.errors import InputError
 
-        unfit = [name for name in ("boxes", "detector", "track", "smooth", "decoder") if getattr(args, name)]
+        options = ("boxes", "detector", "decoder", "min_score", "detect_every")
+        unfit = [name for name in options if getattr(args, name) is not None]
+        unfit += [name for name in ("track", "smooth") if getattr(args, name)]
         if unfit:
-            raise InputError(f"--{unfit[0]}: expected a checkpoint of poses with it, got one of segmentation")
+            raise InputError(
+                f"--{unfit[0].replace('_', '-')}: expected a checkpoint of poses with it, got one of segmentation"
+            )
         self._segmenter = create_segmenter(args)
 
     def image(self, path: Path, image: Array) -> DrawnClasses:

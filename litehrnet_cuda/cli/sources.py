@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +30,7 @@ def find_sources(given: Sequence[str]) -> Sources:
     for source in given:
         if is_live(source):
             videos.append(source)
-        elif Path(source).is_dir():
+        elif os.path.isdir(source):
             inside = _inside(Path(source))
             videos += [str(file) for file in inside if is_video(file)]
             images += [file for file in inside if not is_video(file)]

@@ -35,9 +35,15 @@ class ImageBoxes:
 
 @dataclass(frozen=True)
 class BoxTable:
-    """The boxes of many images, by the names that their file gives the images."""
+    """The boxes of many images, by the names that their file gives the images.
+
+    Args:
+        images: by name.
+        of_annotations: whether they are annotated boxes, which are of images that nobody has turned.
+    """
 
     images: dict[str, ImageBoxes]
+    of_annotations: bool = False
 
     def of(self, image: Path) -> ImageBoxes | None:
         """The boxes of an image or video file, or None if no entry has its name.
@@ -81,7 +87,8 @@ def read_boxes(path: str | Path) -> BoxTable:
     path = Path(path)
     content = read_json(path)
     found: dict[str, ImageBoxes] = {}
-    if isinstance(content, dict) and {"images", "annotations"} <= content.keys():
+    of_annotations = isinstance(content, dict) and {"images", "annotations"} <= content.keys()
+    if of_annotations:
         _read_annotations(content, path, found)
     elif isinstance(content, dict):
         for name, boxes in content.items():
@@ -111,7 +118,7 @@ def read_boxes(path: str | Path) -> BoxTable:
                 raise InputError(f"{path}: {name}: expected a frame in each of its detections, or in none")
     else:
         raise InputError(f"{path}: expected {FORMATS}; got {content!r:.40}")
-    return BoxTable(found)
+    return BoxTable(found, of_annotations)
 
 
 def _shared(one: tuple[str, ...], other: tuple[str, ...]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,8 @@ from litehrnet_cuda.errors import InputError
 
 Array = np.ndarray[Any, Any]
 
+_SCAN, _END = 0xDA, 0xD9  # markers of JPEG: start of a scan, end of the image
+_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)  # within a scan's data; the others belong to them
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
@@ -104,11 +107,29 @@ def find_images(paths: Sequence[str | Path]) -> list[Path]:
 
 
 def _is_cut_off(content: Array) -> bool:
-    """Whether a JPEG file has no end marker after its last scan. Other formats are refused by their decoders."""
+    """Whether a JPEG file ends before its end marker. Other formats are refused by their decoders.
+
+    What follows the marker, such as the film of a moving photograph, is not looked at.
+    """
     if bytes(content[:2]) != b"\xff\xd8" or bytes(content[-2:]) == b"\xff\xd9":
         return False
-    data = content.tobytes()
-    return data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
+    data, place = content.tobytes(), 2
+    while place + 4 <= len(data):
+        if data[place] != 0xFF:
+            return False  # no JPEG syntax: the decoder's to refuse
+        kind = data[place + 1]
+        if kind == _END:
+            return False
+        if kind == 0xFF:  # one of several that may stand before a marker
+            place += 1
+            continue
+        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+        if kind == _SCAN:
+            marker = _MARKER.search(data, place)
+            if marker is None:
+                return True
+            place = marker.start()
+    return bytes(data[place : place + 2]) != bytes((0xFF, _END))
 
 
 def _looks_like_image(file: Path) -> bool:

@@ -119,21 +119,6 @@ class MaskAnnotations:
         rest.images = [image for index, image in enumerate(self.images) if index not in indices]
         return rest
 
-    def with_class_set(self, class_set: ClassSet) -> MaskAnnotations:
-        """The same images, whose classes are called otherwise.
-
-        Raises:
-            InputError: for another number of classes.
-        """
-        if len(class_set) != len(self.class_set):
-            raise InputError(
-                f"{self.place}: expected masks of {len(class_set)} classes ({class_set.name}), got "
-                f"{len(self.class_set)} ({self.class_set.name})"
-            )
-        renamed = copy.copy(self)
-        renamed.class_set = class_set
-        return renamed
-
     def read(self, index: int) -> tuple[Array, Array]:
         """An image and the classes of its pixels.
 

@@ -86,13 +86,20 @@ def evaluate_segmentation(
         progress: show a progress bar, where standard error is a terminal.
 
     Raises:
-        InputError: if annotations and segmenter have another number of classes, or no image can be read.
+        InputError: if annotations and segmenter have another number of classes, or the same ones in another order, or
+            no image can be read.
     """
     classes = len(segmenter.class_set)
     if len(annotations.class_set) != classes:
         raise InputError(
             f"{annotations.place}: expected masks of {classes} classes as the network has outputs "
             f"({segmenter.class_set.name}), got {len(annotations.class_set)} ({annotations.class_set.name})"
+        )
+    ours, theirs = segmenter.class_set.names, annotations.class_set.names
+    if ours != theirs and set(ours) == set(theirs):
+        raise InputError(
+            f"{annotations.place}: expected the network's classes in its order, {', '.join(ours)}, got "
+            f"{', '.join(theirs)}"
         )
 
     def measure(share: Sequence[int]) -> tuple[Array, dict[int, float], dict[int, str]]:

@@ -151,12 +151,18 @@ class Segmenter:
         """``[1, C, h, w]`` float32: one, or with the flip test two. At the image's size only in windows."""
         if self.size is not None:
             image = _fitted(image, self.size)
-        if isinstance(self._model, OnnxNetwork) and self.mode == "whole":
-            image = _resized(image, self._model.nearest_size((image.shape[1], image.shape[0])))
+        if isinstance(self._model, OnnxNetwork):
+            width, height = image.shape[1], image.shape[0]
+            least = max(width, self.window[0]), max(height, self.window[1])  # its windows are all of one size
+            image = _resized(image, self._model.nearest_size((width, height)) if self.mode == "whole" else least)
         if min(image.shape[:2]) < MIN_SIZE:
+            got = f"{image.shape[1]}x{image.shape[0]}"
             raise InputError(
-                f"image: expected at least {MIN_SIZE}x{MIN_SIZE} pixels, got {image.shape[1]}x{image.shape[0]}; pass "
-                f"size= to have images resized"
+                f"image: expected at least {MIN_SIZE}x{MIN_SIZE} pixels, got {got}; images are resized where a size is "
+                f"given"
+                if self.size is None
+                else f"image: expected at least {MIN_SIZE}x{MIN_SIZE} pixels when it is fitted into {self.size[0]}x"
+                f"{self.size[1]}, got {got}; give a larger size"
             )
         x = torch.from_numpy(normalize(image))[None]
         if not isinstance(self._model, OnnxNetwork):
@@ -164,9 +170,14 @@ class Segmenter:
         around = Logits(self.flip_test)
         if self.mode == "whole":
             logits: list[Tensor] = self._network(x, around)
-            return logits
-        places = place_windows(x.shape[-2:], self.window[::-1], self.stride[::-1])
-        return average_windows(lambda windows: self._network(windows, around), x, places, self.batch_size)
+        else:
+            places = place_windows(x.shape[-2:], self.window[::-1], self.stride[::-1])
+            logits = average_windows(lambda windows: self._network(windows, around), x, places, self.batch_size)
+        if not all(bool(maps.isfinite().all()) for maps in logits):
+            raise InputError(
+                "image: the network's outputs are not finite: its weights are damaged, or too large for its type"
+            )
+        return logits
 
 
 def _read(image: Array | str | Path) -> Array:

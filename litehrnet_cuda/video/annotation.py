@@ -37,7 +37,7 @@ class Finding(Protocol):
 
 @dataclass
 class Progress:
-    """How far a video has been worked on: frames, what was counted in them, seconds since the first was done."""
+    """How far a video has been worked on: frames written, what was counted in them, seconds since the first one."""
 
     frames: int = 0
     found: int = 0
@@ -91,19 +91,18 @@ def annotate_video(
                 record.write(found.record())
             if picture:
                 picture.write(found.draw(frame.image), round(frame.time * frames.rate))
+            progress.frames += 1
+            progress.found += len(found)
 
         writer = WriteBehind(write)
         stack.callback(writer.close)
         ready = stack.enter_context(closing(ahead_of(frames)))
         start = None
-        for frame in watch(ready):
-            found = find(frame)
-            writer.put((frame, found))
-            progress.frames += 1
-            progress.found += len(found)
+        for number, frame in enumerate(watch(ready), start=1):
+            writer.put((frame, find(frame)))
             now = time.perf_counter()
             start = now if start is None else start
             progress.seconds = now - start
-            if progress.frames == limit:
+            if number == limit:
                 break
     return progress

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -128,19 +129,20 @@ def _import_module(name: str) -> Any:
 
 
 def _import_file(path: Path) -> Any:
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"{path}: expected a Python file with a detector, but there is no such file")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    name = f"litehrnet_detector_{path.stem}"  # never that of another module
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(path.resolve().parent))  # for what lies beside it
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)  # where dataclasses, for one, look for it
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)  # for what lies beside it, also when it is imported later
     try:
         spec.loader.exec_module(module)
     except Exception as error:
         raise InputError(f"{path}: cannot be imported: {type(error).__name__}: {error}") from error
-    finally:
-        sys.path.pop(0)
     return module
 
 

@@ -27,7 +27,7 @@ _STREAMS = ("rtsp://", "rtsps://", "rtmp://", "http://", "https://", "udp://", "
 
 DEFAULT_RATE = 25.0  # of sources that do not say theirs
 _HIGHEST_RATE = 480.0  # what is beyond, counts ticks of a clock rather than frames
-_PATIENCE = 30  # a camera may fail to give a picture now and then, not this often in a row
+_PATIENCE = 3.0  # seconds without a picture, after which a camera or stream has ended
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,10 +52,12 @@ class Damage:
     Args:
         missing: the number of frames.
         after: the frames, by number, after which some are missing, with the second that they belong to.
+        ended: whether a live source gave no more pictures; others end by themselves.
     """
 
     missing: int = 0
     after: list[tuple[int, float]] = field(default_factory=list)
+    ended: bool = False
 
 
 def is_live(source: str | Path | int) -> bool:
@@ -121,18 +123,26 @@ class VideoFrames:
 
     def _live_frames(self) -> Iterator[Frame]:
         index, failures, start = 0, 0, None
-        while failures < _PATIENCE:
+        last = time.monotonic()
+        while True:
             read, image = self._capture.read()
             now = time.monotonic()
             if not read:
+                if now - last > _PATIENCE:
+                    break
                 failures += 1
                 time.sleep(min(0.01, 1 / self.rate))
                 continue
+            last = now
             if failures:
                 self._note(failures, index - 1, 0.0 if start is None else now - start)
             start = now if start is None else start
             yield Frame(index, now - start, np.asarray(image))
             index, failures = index + 1, 0
+        if start is None:
+            raise InputError(f"{self.name}: it can be opened, but gave no picture for {_PATIENCE:g} seconds")
+        self.damage.ended = True
+        self.damage.after.append((index - 1, last - start))
 
     def _file_frames(self) -> Iterator[Frame]:
         index, delivered, last, start = 0, 0, -1 / self.rate, None
@@ -184,6 +194,9 @@ class VideoFrames:
 def describe_damage(frames: VideoFrames, places: int = 3) -> str | None:
     """One sentence on the frames that could not be read, or None if there were none."""
     damage = frames.damage
+    if damage.ended:
+        index, seconds = damage.after[-1]
+        return f"{frames.name}: it ended: no more pictures came after frame {index} ({seconds:.2f} s)"
     if not damage.missing:
         return None
     where = [
@@ -202,6 +215,14 @@ def quiet_ffmpeg() -> None:
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 
+def require_utf8(path: Path) -> None:
+    """Raises :class:`InputError` for a name that OpenCV's videos cannot have: it would end the process."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{str(path)!r}: expected a name in UTF-8 for a video; rename it") from None
+
+
 def _open(name: str, live: bool) -> Any:
     if name.startswith(WEBCAM):
         number = name.removeprefix(WEBCAM)
@@ -216,6 +237,7 @@ def _open(name: str, live: bool) -> Any:
         return capture
     if not live:
         path = Path(name)
+        require_utf8(path)
         try:
             if not path.is_file():
                 there = "got a folder" if path.is_dir() else "but there is no such file"

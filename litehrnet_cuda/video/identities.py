@@ -25,14 +25,15 @@ class _Seen:
 class Identities:
     """Gives people numbers that stay with them from frame to frame.
 
-    The people of a frame are matched with those of the last second: the most similar pair first, then the next of those
-    that are left. Similarity is the sum of the overlap of the boxes (intersection over union) and of the likeness of
-    the poses (object keypoint similarity), of which one has to reach 0.3: boxes tell people apart who move fast, poses
-    those who stand close. Who matches nobody is new.
+    The people of a frame are matched with those of the last frame and the last second: the most similar pair first,
+    then the next of those that are left. Similarity is the sum of the overlap of the boxes (intersection over union)
+    and of the likeness of the poses (object keypoint similarity), of which one has to reach 0.3: boxes tell people
+    apart who move fast, poses those who stand close. Who matches nobody is new.
     """
 
     def __init__(self) -> None:
         self._seen: dict[int, _Seen] = {}
+        self._time = 0.0  # of the last frame
         self._next = 1
 
     def __call__(self, people: KeyPoints, time: float) -> list[int]:
@@ -42,7 +43,9 @@ class Identities:
             people: P people.
             time: seconds.
         """
-        self._seen = {number: seen for number, seen in self._seen.items() if time - seen.time <= PATIENCE}
+        oldest = min(time - PATIENCE, self._time)  # however long ago the last frame was
+        self._seen = {number: seen for number, seen in self._seen.items() if seen.time >= oldest}
+        self._time = time
         known = list(self._seen)
         similarity = np.zeros((len(people), len(known)))
         for column, number in enumerate(known):

@@ -14,6 +14,7 @@ with COCO's classes.
 from __future__ import annotations
 
 import importlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -171,7 +172,7 @@ def _fit(image: Array, size: tuple[int, int], centered: bool) -> tuple[Array, fl
 
 
 def _open_session(path: Path, device: str | None) -> Any:
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"{path}: expected an ONNX file of a detector, but there is no such file")
     try:
         onnxruntime = importlib.import_module("onnxruntime")

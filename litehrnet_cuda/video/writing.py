@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from contextlib import ExitStack
@@ -14,7 +15,7 @@ import numpy as np
 from litehrnet_cuda.data.images import quiet_opencv
 from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.files import written_whole
-from litehrnet_cuda.video.frames import quiet_ffmpeg
+from litehrnet_cuda.video.frames import quiet_ffmpeg, require_utf8
 
 Array = np.ndarray[Any, Any]
 
@@ -39,8 +40,11 @@ class VideoWriter:
 
     def __init__(self, path: str | Path, rate: float) -> None:
         self.path = Path(path)
+        require_utf8(self.path)
         self.rate = rate
         self.count = 0
+        self._cut = 0  # pictures by which gaps were shortened
+        self._last: Array | None = None
         self._size = (0, 0)
         self._writer: Any = None
         self._draft = Path()
@@ -57,17 +61,25 @@ class VideoWriter:
 
         Args:
             image: ``[H, W, 3]`` uint8 BGR; of another size than the first it is resized.
-            position: its number in the video. What is missing before it is filled with the picture itself, up to ten
-                seconds of it; a picture whose place is taken is left out. By default the next number.
+            position: its number in the video. What is missing before it is filled with the last picture (before the
+                first one, with that), and a gap is shortened to ten seconds; a picture whose place is taken is left
+                out. By default the next number.
         """
         if self._writer is None:
             self._open(image)
         if (image.shape[1], image.shape[0]) != self._size:
             image = cv2.resize(image, self._size, interpolation=cv2.INTER_AREA)
-        copies = 1 if position is None else position + 1 - self.count
-        for _ in range(min(copies, round(_LONGEST_GAP * self.rate) + 1)):
-            self._writer.write(image)
+        missing = 0 if position is None else position - self._cut - self.count
+        if missing < 0:
+            return
+        longest = round(_LONGEST_GAP * self.rate)
+        self._cut += max(0, missing - longest)
+        for _ in range(min(missing, longest)):
+            self._writer.write(image if self._last is None else self._last)
             self.count += 1
+        self._writer.write(image)
+        self.count += 1
+        self._last = image
 
     def close(self) -> None:
         """Finishes the file. Without a picture there is none.
@@ -112,19 +124,12 @@ class JsonLines:
     A context. Whatever ends the program, the file holds the lines so far.
 
     Args:
-        path: of the file, which is replaced.
-
-    Raises:
-        InputError: if it cannot be written.
+        path: of the file, which is replaced when the first line is written.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("wb", buffering=0)  # a line is one write
-        except OSError as error:
-            raise self._refusal(error) from error
+        self._file: io.FileIO | None = None
 
     def __enter__(self) -> JsonLines:
         return self
@@ -133,22 +138,37 @@ class JsonLines:
         self.close()
 
     def write(self, record: dict[str, Any]) -> None:
-        """Adds a line."""
+        """Adds a line.
+
+        Raises:
+            InputError: if it cannot be written; the file then holds the lines before it.
+        """
         line = json.dumps(record, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode() + b"\n"
-        end = self._file.tell()
+        file = self._opened()
+        end = file.tell()
         try:
-            if self._file.write(line) != len(line):
+            if file.write(line) != len(line):
                 raise OSError(28, os.strerror(28))
         except OSError as error:
             try:
-                self._file.truncate(end)  # to whole lines
+                file.truncate(end)  # to whole lines
             except OSError:
                 pass
             raise self._refusal(error) from error
 
     def close(self) -> None:
-        """Closes the file."""
-        self._file.close()
+        """Closes the file. Without a line there is none."""
+        if self._file is not None:
+            self._file.close()
+
+    def _opened(self) -> io.FileIO:
+        if self._file is None:
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = self.path.open("wb", buffering=0)  # a line is one write
+            except OSError as error:
+                raise self._refusal(error) from error
+        return self._file
 
     def _refusal(self, error: OSError) -> InputError:
         return InputError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,14 @@ def predict(checkpoint: Path, out: Path, capfd: pytest.CaptureFixture[str]) -> R
         return status, capfd.readouterr().err.splitlines()
 
     return run
+
+
+def write_turned(path: Path) -> None:
+    """An image of 60x40 pixels, to be turned by a quarter."""
+    content = cv2.imencode(".jpg", np.zeros((40, 60, 3), np.uint8))[1].tobytes()
+    entry = struct.pack(">HHIHH", 0x0112, 3, 1, 6, 0)  # orientation, a short, one of them
+    exif = b"Exif\0\0MM\0\x2a" + struct.pack(">IH", 8, 1) + entry + struct.pack(">I", 0)
+    path.write_bytes(content[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + content[2:])
 
 
 def files(folder: Path) -> list[str]:
@@ -123,6 +132,23 @@ def test_scores_of_detections_are_kept(predict: Run, photos: Path, out: Path) ->
     assert (person["box"], person["box_score"]) == ([10, 10, 60, 100], 0.25)
 
 
+def test_annotated_boxes_are_of_images_that_nobody_has_turned(predict: Run, tmp_path: Path, out: Path) -> None:
+    turned = tmp_path / "turned.jpg"
+    write_turned(turned)
+    for content, shape in (
+        ({"turned.jpg": [[5, 5, 30, 50]]}, (60, 40, 3)),
+        (
+            {
+                "images": [{"id": 1, "file_name": "turned.jpg"}],
+                "annotations": [{"id": 1, "image_id": 1, "bbox": [5, 5, 50, 30], "category_id": 1}],
+            },
+            (40, 60, 3),
+        ),
+    ):
+        assert predict(turned, options=("--boxes", str(write_json(tmp_path / "boxes.json", content)))) == (0, [])
+        assert image_files.read_image(out / "turned_poses.jpg").shape == shape
+
+
 def test_images_without_boxes_have_nobody(
     checkpoint: Path, photos: Path, out: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -131,7 +157,7 @@ def test_images_without_boxes_have_nobody(
     assert main(["predict", *arguments]) == 0
     assert [len(result["people"]) for result in poses(out).values()] == [1, 0, 0]
     printed = capfd.readouterr()
-    assert f"1 of the images are not named in {boxes}" in printed.out
+    assert f"images and videos that are not named in {boxes}: 1" in printed.out
     assert "images: 3, people: 1" in printed.out
 
 
@@ -222,6 +248,8 @@ def test_a_broken_image(
     (tmp_path / name).write_bytes(content if content is not None else cv2.imencode(".png", noise)[1].tobytes()[:60])
     one_sentence(predict(tmp_path / name), message)
     assert not out.exists()
+    one_sentence(predict(tmp_path / name, options=("--out", str(tmp_path / "one" / "two"))), message)
+    assert not (tmp_path / "one").exists()
     out.mkdir()  # a folder of the user's stays
     one_sentence(predict(tmp_path / name), message)
     assert files(out) == []

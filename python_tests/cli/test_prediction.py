@@ -189,6 +189,20 @@ def test_ctrl_c_is_how_a_webcam_ends(predict: Run, camera: Callable[[FakeCapture
     assert len(read_video(out / "webcam0_poses.mp4")) >= count
 
 
+def test_a_termination_ends_all_cameras(predict: Run, camera: Callable[[FakeCapture], None], out: Path) -> None:
+    class Stopped(Endless):
+        def read(self) -> Any:
+            if self.next == 50:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().read()
+
+    camera(Stopped())
+    status, printed, errors = predict("webcam:0", "webcam:1")
+    assert (status, errors) == (0, [])
+    assert [line.split(": ")[0] for line in printed] == ["webcam:0"]
+    assert not (out / "webcam1_poses.jsonl").exists()
+
+
 def test_a_webcam_that_is_not_there(predict: Run) -> None:
     status, _, errors = predict("--webcam", "77")
     assert status == 2
@@ -235,12 +249,19 @@ def test_one_video_that_is_none_among_others(predict: Run, video: Path, tmp_path
             "--boxes, --detector: expected one of them, got both",
         ),
         (["{video}", "--boxes", "{boxes}"], "it names none of them, such as street.mp4"),
+        (["{video}", "--detect-every", "3"], "--detect-every: expected --track with it"),
+        (["{image}", "--track"], "--track: is for videos, and there is none"),
+        (["{image}", "--frames", "3"], "--frames: is for videos, and there is none"),
+        (["x" * 300], "cannot be read: File name too long"),
+        (["{video}", "--detector", "x" * 300 + ".py:people"], "expected a Python file with a detector"),
         (["missing.mp4"], "missing.mp4: there is no such file or folder"),
     ],
 )
 def test_options_that_cannot_be_used(predict: Run, video: Path, out: Path, options: list[str], message: str) -> None:
     boxes = write_json(video.parent / "boxes.json", {"other.mp4": [[1, 2, 30, 40]]})
-    status, _, errors = predict(*(option.format(video=video, boxes=boxes) for option in options))
+    image = video.parent / "a.png"
+    cv2.imwrite(str(image), np.zeros((40, 40, 3), np.uint8))
+    status, _, errors = predict(*(option.format(video=video, image=image, boxes=boxes) for option in options))
     assert status == 2
     assert len(errors) == 1
     assert message in errors[0]
@@ -302,5 +323,6 @@ def test_classes_of_pixels(
     assert [list(record) for record in records] == [["frame", "time", "class_set", "coverage"]] * 6
     assert [picture.shape for picture in read_video(out / "street_classes.mp4")] == [(120, 160, 3)] * 6
     assert "people" not in capfd.readouterr().out
-    assert main([*arguments, "--smooth"]) == 2
-    assert "--smooth: expected a checkpoint of poses with it" in capfd.readouterr().err
+    for options in (["--smooth"], ["--min-score", "0.3"]):
+        assert main([*arguments, *options]) == 2
+        assert f"{options[0]}: expected a checkpoint of poses with it" in capfd.readouterr().err

@@ -211,6 +211,9 @@ def test_a_jpeg_that_is_cut_off_is_refused(tmp_path: Path) -> None:
     content = file.read_bytes()
     file.write_bytes(content + b"appended by a camera")
     assert read_image(file).shape == (60, 80, 3)
+    for film in (b"\xff\xda", b"\xff\xda \xff\xd9 \xff\xda", bytes(range(256)) * 40):  # of a moving photograph
+        file.write_bytes(content + film)
+        assert read_image(file).shape == (60, 80, 3)
     half = len(content) // 2
     # Cut off, or half copied: then the rest of the file is there, and empty.
     for cut in (content[:half], content[:-1], content[:half] + bytes(len(content) - half)):

@@ -87,14 +87,6 @@ def test_the_digest_tells_data_apart_but_not_places(tmp_path: Path) -> None:
     assert same.digest != one.digest
 
 
-def test_classes_can_be_renamed_but_not_recounted(tmp_path: Path) -> None:
-    found = masks(tmp_path)
-    named = ClassSet("mine", ("a", "b", "c"), CLASSES.palette)
-    assert found.with_class_set(named).class_set == named
-    with pytest.raises(InputError, match=r"expected masks of 2 classes \(2 classes\), got 3"):
-        found.with_class_set(ClassSet.numbered(2))
-
-
 def test_no_image_is_no_data(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="expected at least one image with a mask, got none"):
         MaskAnnotations(tmp_path, [], CLASSES)

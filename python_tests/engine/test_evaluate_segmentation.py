@@ -54,6 +54,13 @@ def segmenter(checkpoint: Path) -> Segmenter:
     return Segmenter(checkpoint=checkpoint, device="cpu")
 
 
+def test_classes_in_another_order_are_refused(segmenter: Segmenter, masks: MaskAnnotations) -> None:
+    masks.class_set = ClassSet("reversed", CLASSES.names[::-1], CLASSES.palette)
+    expected = "expected the network's classes in its order, class 0, class 1, class 2, got class 2, class 1, class 0"
+    with pytest.raises(InputError, match=expected):
+        evaluate_segmentation(segmenter, masks, progress=False)
+
+
 def figures(found: SegmentationEvaluation) -> tuple[object, ...]:
     return found.matrix.tolist(), found.of_images, found.skipped, found.metrics
 

@@ -10,7 +10,7 @@ import sys
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -55,7 +55,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_of(folder: Path, data: Path, recipe: SegmentationRecipe = RECIPE, **options: Any) -> Any:
-    return run_training(folder, recipe, *find_mask_splits(data), device="cpu", progress=False, **options)
+    options = {"progress": False, **options}
+    return run_training(folder, recipe, *find_mask_splits(data), device="cpu", **options)
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +104,16 @@ class Stopped(TrainingLog):
             os.kill(os.getpid(), signal.SIGINT)
 
 
+class Begun(TrainingLog):
+    """Knows at which steps runs begin."""
+
+    steps: ClassVar[list[int]] = []
+
+    def begin(self, epochs: int, total_steps: int, step: int, history: list[dict[str, Any]]) -> None:
+        self.steps.append(step)
+        super().begin(epochs, total_steps, step, history)
+
+
 def test_a_run_goes_on_as_if_it_had_not_stopped(
     outcome: tuple[RunFiles, SegmentationEvaluation], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,7 +124,9 @@ def test_a_run_goes_on_as_if_it_had_not_stopped(
             run_of(tmp_path, data)
     torch.manual_seed(99)
     workers = replace(RECIPE, training=replace(RECIPE.training, workers=1))  # which makes no difference
+    monkeypatch.setattr(run, "TrainingLog", Begun)
     files, _ = run_of(tmp_path, data, workers)
+    assert Begun.steps == [5], "it did not begin anew"
     for name in SAME:
         assert_same_file(files.folder / name, outcome[0].folder / name)
 
@@ -124,15 +137,16 @@ from pathlib import Path
 from test_segmentation_task import RECIPE, run_of, replace
 recipe = replace(RECIPE, training=replace(RECIPE.training, save_every="1"))
 if __name__ == "__main__":
-    run_of(Path(sys.argv[1]), Path(sys.argv[2]), recipe)
+    run_of(Path(sys.argv[1]), Path(sys.argv[2]), recipe, progress=True)
 """
 
 
-def start(folder: Path, data: Path) -> subprocess.Popen[bytes]:
+def start(folder: Path, data: Path) -> subprocess.Popen[str]:
     """A run in a process of its own, in which nothing that other tests have put in place changes how networks run."""
     here = Path(__file__).parent
     path = os.pathsep.join([str(here.parents[1]), str(here.parent), str(here)])
-    return subprocess.Popen([sys.executable, "-c", RUN, str(folder), str(data)], env=os.environ | {"PYTHONPATH": path})
+    command = [sys.executable, "-c", RUN, str(folder), str(data)]
+    return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": path}, stderr=subprocess.PIPE, text=True)
 
 
 def test_a_killed_run_goes_on_as_if_it_had_not_been(data: Path, tmp_path: Path) -> None:
@@ -142,11 +156,17 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(data: Path, tmp_path: Path) 
     while not (killed / "state.pt").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
     process.kill()
-    process.wait()
+    process.communicate()
     assert (killed / "state.pt").exists()
     assert process.returncode == -signal.SIGKILL, "it was over before it could be killed"
     for folder in (killed, whole):
-        assert start(folder, data).wait(200) == 0
+        with start(folder, data) as process:
+            try:
+                _, said = process.communicate(timeout=200)
+            finally:
+                process.kill()
+        assert process.returncode == 0, said
+        assert ("going on at step " in said) == (folder == killed)
     for name in SAME:
         assert_same_file(killed / name, whole / name)
 

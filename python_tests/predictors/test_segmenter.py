@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -279,7 +280,7 @@ def test_bad_models(model: Any, message: str) -> None:
     [
         (None, "cv2.imread returns"),
         (np.zeros((40, 40), np.uint8), r"got uint8 of shape \[40, 40\]"),
-        (np.zeros((31, 40, 3), np.uint8), r"expected at least 32x32 pixels, got 40x31; pass size="),
+        (np.zeros((31, 40, 3), np.uint8), r"expected at least 32x32 pixels, got 40x31; images are resized where"),
         ("/nowhere/street.jpg", "no such file"),
     ],
 )
@@ -292,5 +293,13 @@ def test_unusable_images(image: Any, message: str) -> None:
 def test_small_images_are_enlarged_if_asked(network: SegmentationNetwork) -> None:
     assert Segmenter(network, size=(64, 64))(np.zeros((20, 10, 3), np.uint8)).labels.shape == (20, 10)
     # Where the proportions would leave less than 32 pixels, that is said.
-    with pytest.raises(InputError, match="expected at least 32x32 pixels, got 16x64"):
+    expected = "expected at least 32x32 pixels when it is fitted into 64x64, got 16x64; give a larger size"
+    with pytest.raises(InputError, match=expected):
         Segmenter(network, size=(64, 64))(np.zeros((40, 10, 3), np.uint8))
+
+
+def test_outputs_that_are_no_numbers_are_no_classes(network: SegmentationNetwork) -> None:
+    broken = copy.deepcopy(network)
+    torch.nn.init.constant_(broken.decode_head.conv_seg.bias, float("nan"))
+    with pytest.raises(InputError, match="the network's outputs are not finite"):
+        Segmenter(broken)(np.zeros((64, 64, 3), np.uint8))

@@ -84,7 +84,7 @@ def test_broken_frames_leave_the_video_as_long_as_it_was(tmp_path: Path, monkeyp
         monkeypatch.setattr(frames_module.cv2, "VideoCapture", real)
         annotate_video(frames, Number, video=tmp_path / "out.mp4", lines=tmp_path / "out.jsonl")
     assert numbers(tmp_path / "out.jsonl") == [0, 1, 2, 5, 6, 7]
-    assert upper_halves(tmp_path / "out.mp4") == [0, 1, 2, 5, 5, 5, 6, 7]
+    assert upper_halves(tmp_path / "out.mp4") == [0, 1, 2, 2, 2, 5, 6, 7]
     assert frames.damage.missing == 2
 
 

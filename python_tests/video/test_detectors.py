@@ -102,6 +102,17 @@ def test_functions_are_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert message in str(caught.value), name
 
 
+def test_a_file_may_do_what_modules_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "beside_and_later.py").write_text("BOXES = [[1, 2, 30, 40]]\n")
+    (tmp_path / "modern.py").write_text(
+        "from __future__ import annotations\nfrom dataclasses import dataclass\n@dataclass\nclass A:\n    a: int = 1\n"
+        "def people(image):\n    from beside_and_later import BOXES\n    return BOXES\n"
+    )
+    detector = load_detector(f"{tmp_path / 'modern.py'}:people")
+    np.testing.assert_array_equal(detect(detector, IMAGE).boxes, [[1, 2, 30, 40]])
+
+
 def test_modules_that_cannot_be_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -121,19 +122,37 @@ def test_times_that_stand_still_are_replaced(tmp_path: Path, opens: Opens, monke
         assert [frame.time for frame in frames] == pytest.approx([0, 0.1, 0.2, 0.3])
 
 
-def test_a_camera(opens: Opens) -> None:
+def test_a_camera(opens: Opens, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_PATIENCE", 0.2)
     capture = FakeCapture(5, broken=(2,), rate=100)
     opens(capture)
     with VideoFrames(0) as frames:
         assert (frames.name, frames.live, frames.count) == ("webcam:0", True, None)
-        found = list(frames)  # until it has failed 30 times in a row
+        found = list(frames)  # until it has failed for a while
     assert [number_of(frame.image) for frame in found] == [0, 1, 3, 4]
     assert [frame.index for frame in found] == [0, 1, 2, 3]
     times = [frame.time for frame in found]
     assert times == sorted(times)
     assert times[0] == 0
     assert frames.damage.missing == 1
+    said = describe_damage(frames)
+    assert said is not None
+    assert said.startswith("webcam:0: it ended: no more pictures came after frame 3 (")
     assert capture.released
+
+
+def test_a_camera_without_a_picture_is_said(opens: Opens, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_PATIENCE", 0.1)
+    opens(FakeCapture(0))
+    with VideoFrames(0) as frames, pytest.raises(InputError, match=r"webcam:0: it can be opened, but gave no picture"):
+        next(iter(frames))
+
+
+def test_a_name_that_opencv_cannot_take_is_said(tmp_path: Path) -> None:
+    name = os.fsdecode(os.fsencode(tmp_path) + b"/v\xe9.mp4")
+    Path(name).touch()
+    with pytest.raises(InputError, match="expected a name in UTF-8 for a video; rename it"):
+        VideoFrames(name)
 
 
 @pytest.mark.parametrize("rate", [0.0, -1.0, 90000.0, float("nan")])

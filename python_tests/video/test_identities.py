@@ -57,8 +57,14 @@ def test_somebody_who_was_not_found_for_a_while_keeps_the_number() -> None:
     assert 1 in who
     assert who(people(LEFT, RIGHT), PATIENCE) == [1, 2]
     assert who(people(), 3.0) == []
-    assert 1 not in who
     assert who(people(LEFT), 3.1) == [3]
+    assert 1 not in who
+
+
+def test_frames_may_be_further_apart_than_anybody_is_remembered() -> None:
+    who = Identities()
+    for index in range(4):
+        assert who(people(LEFT, RIGHT), index * 5 * PATIENCE) == [1, 2]
 
 
 def test_every_number_is_given_once() -> None:

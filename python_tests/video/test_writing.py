@@ -40,7 +40,7 @@ def test_positions_keep_the_time(tmp_path: Path) -> None:
         for index, position in ((0, 0), (1, 3), (2, 3), (3, 4)):
             writer.write(picture(index), position)
     # Two pictures are missing before position 3, whose place is then taken.
-    assert [number_of(image) for image in read_video(tmp_path / "a.mp4")] == [0, 1, 1, 1, 3]
+    assert [number_of(image) for image in read_video(tmp_path / "a.mp4")] == [0, 0, 0, 1, 3]
 
 
 def test_a_gap_is_filled_for_ten_seconds_at_most(tmp_path: Path) -> None:
@@ -48,6 +48,9 @@ def test_a_gap_is_filled_for_ten_seconds_at_most(tmp_path: Path) -> None:
         writer.write(picture(0), 0)
         writer.write(picture(1), 10**9)
         assert writer.count == 1 + 20 + 1
+        writer.write(picture(2), 10**9 + 1)  # which goes on from there
+        writer.write(picture(3), 10**9 + 3)
+        assert writer.count == 22 + 1 + 2
 
 
 @pytest.mark.parametrize("size", [(65, 49), (33, 120), (16, 16)])
@@ -151,7 +154,12 @@ def test_lines_are_there_at_once(tmp_path: Path) -> None:
 
 def test_lines_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match=r"a.jsonl: cannot be written"):
-        JsonLines(tmp_path / "file" / "a.jsonl")
+    with JsonLines(tmp_path / "file" / "a.jsonl") as lines, pytest.raises(InputError, match=r"a.jsonl: cannot be w"):
+        lines.write({})
+    (tmp_path / "old.jsonl").write_text("{}\n")
+    with JsonLines(tmp_path / "old.jsonl"), JsonLines(tmp_path / "new.jsonl"):
+        pass  # nothing is found, so nothing is lost and nothing begun
+    assert (tmp_path / "old.jsonl").read_text() == "{}\n"
+    assert not (tmp_path / "new.jsonl").exists()
     with JsonLines(tmp_path / "a.jsonl") as lines, pytest.raises(ValueError, match="JSON"):
         lines.write({"score": float("nan")})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import os
 import signal
 import sys
 import threading
@@ -13,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from litehrnet_cuda.cli.arguments import add_estimator_arguments, at_least_one, whole_number
+from litehrnet_cuda.cli.arguments import add_estimator_arguments, at_least_one, finite_number, whole_number
 from litehrnet_cuda.cli.segmentation import add_window_arguments
 
 if TYPE_CHECKING:
@@ -45,14 +46,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--detect-every",
         type=whole_number,
-        default=10,
         metavar="N",
         help="frames, with --track (default: 10; 0: if lost)",
     )
     parser.add_argument("--smooth", action="store_true", help="steady the joints in videos (one-euro filter)")
     parser.add_argument("--frames", type=at_least_one, metavar="N", help="stop a video after N frames")
     parser.add_argument(
-        "--min-score", type=float, default=0.2, metavar="S", help="joints below it are not drawn (default: %(default)s)"
+        "--min-score", type=finite_number, metavar="S", help="joints below it are not drawn (default: 0.2)"
     )
     add_estimator_arguments(parser)
     add_window_arguments(parser)
@@ -69,20 +69,29 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("expected images, videos, folders or a camera to look at, got none")
     sources = find_sources(given)
     files = [*sources.images, *map(Path, sources.videos)]
+    if not sources.videos:
+        for option in ("track", "smooth", "frames", "detect_every"):
+            if getattr(args, option):
+                raise InputError(f"--{option.replace('_', '-')}: is for videos, and there is none")
     predictor = create_predictor(args, files)
+    failures: list[str] = []
     with _ended_like_interrupted(), _not_left_empty(Path(args.out)):
         out = output_folder(args.out)
-        failures = _predict_images(predictor, sources.images, out) if sources.images else []
-        failures += _predict_videos(predictor, sources.videos, out, args.frames) if sources.videos else []
-    for remark in predictor.remarks():
-        print(remark)
-    for failure in failures:
-        print(f"litehrnet predict: {failure}", file=sys.stderr)
+        try:
+            if sources.images:
+                _predict_images(predictor, sources.images, out, failures)
+            if sources.videos:
+                _predict_videos(predictor, sources.videos, out, args.frames, failures)
+        finally:  # also of an interrupted run
+            for remark in predictor.remarks():
+                print(remark)
+            for failure in failures:
+                print(f"litehrnet predict: {failure}", file=sys.stderr)
     return 2 if failures else 0
 
 
-def _predict_images(predictor: Predictor, images: list[Path], out: Path) -> list[str]:
-    """Leaves a picture of each image and a file on all; returns what failed, a sentence each."""
+def _predict_images(predictor: Predictor, images: list[Path], out: Path, failures: list[str]) -> None:
+    """Leaves a picture of each image and a file on all; adds what failed, a sentence each."""
     from tqdm import tqdm
 
     from litehrnet_cuda.cli.sources import result_names
@@ -92,12 +101,11 @@ def _predict_images(predictor: Predictor, images: list[Path], out: Path) -> list
 
     pictures = result_names(images, out, f"_{predictor.label}.jpg")
     found: dict[str, Any] = {}
-    failures: list[str] = []
     total = 0
     try:
         for path in tqdm(images, desc="predict", unit="image", leave=False, disable=len(images) == 1 or None):
             try:
-                image = read_image(path)
+                image = read_image(path, upright=predictor.upright)
                 finding = predictor.image(path, image)
                 picture = encode_image(finding.draw(image), ".jpg")
             except InputError as error:
@@ -115,11 +123,10 @@ def _predict_images(predictor: Predictor, images: list[Path], out: Path) -> list
     if found:
         counted = f", {predictor.counted}: {total}" if predictor.counted else ""
         print(f"images: {len(found)}{counted}; pictures and {predictor.label}.json are in {out}")
-    return failures
 
 
-def _predict_videos(predictor: Predictor, videos: list[str], out: Path, limit: int | None) -> list[str]:
-    """Leaves a video and lines of JSON of each video; returns what failed, a sentence each."""
+def _predict_videos(predictor: Predictor, videos: list[str], out: Path, limit: int | None, failures: list[str]) -> None:
+    """Leaves a video and lines of JSON of each video; adds what failed, a sentence each."""
     from tqdm import tqdm
 
     from litehrnet_cuda.cli.sources import result_names
@@ -127,9 +134,9 @@ def _predict_videos(predictor: Predictor, videos: list[str], out: Path, limit: i
     from litehrnet_cuda.video import Progress, VideoFrames, annotate_video, describe_damage
 
     names = result_names(videos, out, f"_{predictor.label}.mp4")
-    failures: list[str] = []
     for source in videos:
         video, progress, live, damage = out / names[source], Progress(), False, None
+        kept, last = f"{video} and .jsonl", False
         try:
             with VideoFrames(source) as frames:
                 live = frames.live
@@ -150,28 +157,35 @@ def _predict_videos(predictor: Predictor, videos: list[str], out: Path, limit: i
             failures.append(str(error) if source in str(error) else f"{source}: {error}")
             if not progress.frames:
                 continue
-        except KeyboardInterrupt:
+            kept = "it ended there"
+        except KeyboardInterrupt as stop:
             if not live:  # for a camera it is the way to end
-                kept = f"; {video} and .jsonl have the first {progress.frames} frames" if progress.frames else ""
-                raise KeyboardInterrupt(f"interrupted{kept}") from None
+                there = f"; {kept} have the first {progress.frames} frames" if progress.frames else ""
+                raise KeyboardInterrupt(f"interrupted{there}") from None
+            last = isinstance(stop, _Terminated)
         counted = f", {progress.found / max(progress.frames, 1):.1f} {predictor.counted} in each"
         speed = f"{progress.frames} frames, {progress.rate:.1f} per second{counted if predictor.counted else ''}"
-        print(f"{source}: {speed}; {video} and .jsonl")
+        print(f"{source}: {speed}; {kept}")
         if damage:
             print(f"litehrnet predict: {damage}", file=sys.stderr)
-    return failures
+        if last:
+            break
 
 
 @contextmanager
 def _not_left_empty(folder: Path) -> Iterator[None]:
-    """A folder that was not there before goes again if nothing was written into it."""
-    existed = folder.exists()
+    """Folders that were not there before go again if nothing was written into them."""
+    new = [place for place in (folder, *folder.parents) if not os.path.exists(place)]
     try:
         yield
     finally:
-        if not existed:
-            with suppress(OSError):  # it is not empty
-                folder.rmdir()
+        with suppress(OSError):  # one is not empty
+            for place in new:
+                place.rmdir()
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM came: not one camera ends, but all."""
 
 
 @contextmanager
@@ -180,7 +194,11 @@ def _ended_like_interrupted() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # where Python delivers none
         yield
         return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+    def end(*_: object) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, end)
     try:
         yield
     finally:
