@@ -118,11 +118,10 @@ def figure_lines(found: SegmentationEvaluation) -> list[str]:
 def _details(
     args: argparse.Namespace, segmenter: Segmenter, found: SegmentationEvaluation, processes: Processes
 ) -> dict[str, Any]:
-    import hashlib
-
     import torch
 
     from litehrnet_cuda import __version__
+    from litehrnet_cuda.files import sha256_of
     from litehrnet_cuda.models.checkpoints import resolve_checkpoint
 
     return {
@@ -132,7 +131,7 @@ def _details(
         "model": segmenter.model.variant.name,
         "head": segmenter.model.head,
         "checkpoint": args.checkpoint,
-        "checkpoint_sha256": hashlib.sha256(resolve_checkpoint(args.checkpoint).read_bytes()).hexdigest(),
+        "checkpoint_sha256": sha256_of(resolve_checkpoint(args.checkpoint)),
         "window": list(segmenter.window) if segmenter.mode == "slide" else None,
         "stride": list(segmenter.stride) if segmenter.mode == "slide" else None,
         "size": None if segmenter.size is None else list(segmenter.size),

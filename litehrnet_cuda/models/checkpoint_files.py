@@ -11,6 +11,7 @@ from __future__ import annotations
 import _compat_pickle
 import io
 import json
+import math
 import os
 import pickle
 import pickletools
@@ -51,6 +52,7 @@ _OTHER_FORMATS = {
     ".pt2": "a program of torch.export; take the checkpoint that it is of",
 }
 
+_NEWEST_PROTOCOL = 3  # of pickle, that torch reads without running it
 _METADATA_KEY = "litehrnet_cuda"
 
 
@@ -73,6 +75,9 @@ class CheckpointMetadata:
             :func:`litehrnet_cuda.data.transforms.clip_annotated_boxes`; None where that is not known.
         decoder: how key points are read off the heat maps, which targets of its kind were trained for, see
             :func:`litehrnet_cuda.codecs.heatmap.decode_heatmaps`; None where that is not known.
+
+    Raises:
+        InputError: for values that no network has.
     """
 
     variant: str
@@ -88,6 +93,22 @@ class CheckpointMetadata:
     box_convention: str | None = None
     decoder: str | None = None
 
+    def __post_init__(self) -> None:
+        size = self.input_size
+        for name, expected, right in (
+            ("variant", "a name", isinstance(self.variant, str)),
+            ("task", "pose, segmentation or backbone", self.task in ("pose", "segmentation", "backbone")),
+            ("num_outputs", "a whole number from 0 up", _is_count(self.num_outputs, 0)),
+            ("input_size", "(width, height)", size is None or (len(size) == 2 and all(_is_count(n, 1) for n in size))),
+            ("mean", "three finite numbers", _are_three(self.mean)),
+            ("std", "three finite numbers above 0", _are_three(self.std) and min(self.std) > 0),
+            ("iterative_head", "true or false", isinstance(self.iterative_head, bool)),
+            ("box_convention", "official or mmpose1", self.box_convention in (None, "official", "mmpose1")),
+            ("decoder", "a name", self.decoder is None or isinstance(self.decoder, str)),
+        ):
+            if not right:
+                raise InputError(f"{name}: expected {expected}, got {getattr(self, name)!r:.60}")
+
     def to_json(self) -> str:
         return json.dumps(asdict(self))
 
@@ -99,6 +120,15 @@ class CheckpointMetadata:
         if fields.get("class_set") is not None:
             fields["class_set"] = ClassSet(**fields["class_set"])
         return cls(**fields)
+
+
+def _is_count(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _are_three(values: Any) -> bool:
+    numbers = isinstance(values, tuple) and all(isinstance(value, float | int) for value in values)
+    return numbers and len(values) == 3 and all(map(math.isfinite, values))
 
 
 class FileContent(NamedTuple):
@@ -221,6 +251,13 @@ def _find_weights(content: Any, path: Path) -> FileContent:
             raise InputError(
                 f"{path}: expected a tensor for {name!r}, got a {value.origin}; save model.state_dict() instead"
             )
+    for name, tensor in weights.items():
+        if tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized or tensor.is_complex():
+            kind = "meta" if tensor.is_meta else f"{tensor.layout}, {tensor.dtype}".replace("torch.", "")
+            raise InputError(
+                f"{path}: expected dense tensors of real numbers, got another one for {name!r} ({kind}); save the "
+                "weights of the network itself"
+            )
     return FileContent(weights, tuple(str(name) for name in content if str(name) not in weights))
 
 
@@ -302,16 +339,21 @@ def _global_names(path: Path) -> set[str]:
                         f"{path}: expected a checkpoint, got a TorchScript program; save model.state_dict() instead"
                     )
                 pickles = [archive.read(name) for name in archive.namelist() if name.endswith("/data.pkl")]
-            return {name for data in pickles for name in _globals_of_pickle(io.BytesIO(data))}
+            return {name for data in pickles for name in _globals_of_pickle(io.BytesIO(data), path)}
         # Before torch 1.6, or with _use_new_zipfile_serialization=False: pickles one after another (magic number,
         # protocol, system, object, storage keys), then the storages.
         file.seek(0)
-        return {name for _ in range(5) for name in _globals_of_pickle(file)}
+        return {name for _ in range(5) for name in _globals_of_pickle(file, path)}
 
 
-def _globals_of_pickle(file: IO[bytes]) -> set[str]:
+def _globals_of_pickle(file: IO[bytes], path: Path) -> set[str]:
     names = set()
     for opcode, argument, _ in pickletools.genops(file):
+        if opcode.name == "PROTO" and int(argument or 0) > _NEWEST_PROTOCOL:
+            raise InputError(
+                f"{path}: expected a file of torch.save as it writes it by default, got pickle protocol {argument}, "
+                "which is not opened without running it; save it without pickle_protocol"
+            )
         if opcode.name == "GLOBAL":
             module, name = str(argument).split(" ", 1)
             # torch writes pickle protocol 2 with the names of Python 2, such as __builtin__.

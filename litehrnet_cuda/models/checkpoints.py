@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from litehrnet_cuda.models.key_layouts import (
     official_name,
     strip_wrappers,
 )
+from litehrnet_cuda.models.pretrained import Pretrained
 from litehrnet_cuda.models.published import PUBLISHED, PublishedCheckpoint, did_you_mean, fetch
 
 __all__ = [
@@ -45,6 +47,8 @@ __all__ = [
     "save_checkpoint",
 ]
 
+# What training code adds and no prediction needs: mmsegmentation's second head.
+FOR_TRAINING_ALONE = re.compile(r"auxiliary_head\.")
 _BACKBONE = "backbone."
 _HEAD_LAYER = "backbone.head_layer."  # the iterative head
 _NAMES_SHOWN = 4  # of each kind of difference, so that a message stays within a screen
@@ -113,7 +117,7 @@ def read_metadata(path_or_name: str | os.PathLike[str]) -> CheckpointMetadata | 
     entry = PUBLISHED.get(os.fspath(path_or_name))
     if entry is not None and not Path(path_or_name).exists():
         return published_metadata(entry)
-    if (Path(path_or_name) / CONFIG).is_file():
+    if os.path.isfile(os.path.join(path_or_name, CONFIG)):
         return read_config(path_or_name)
     return _read_file_metadata(resolve_checkpoint(path_or_name))
 
@@ -134,7 +138,9 @@ def load_checkpoint(model: nn.Module, path_or_name: str | os.PathLike[str], *, s
 
     Every tensor of the network must be in the checkpoint with the same shape, and the other way round; if anything
     differs, the network stays as it is. Values are converted to the network's dtype and device. A backbone
-    (:class:`LiteHRNet` itself) loads from the checkpoint of a whole network, whose head it leaves out.
+    (:class:`LiteHRNet` itself) loads from the checkpoint of a whole network, whose head it leaves out. What only
+    training needs is left out too, such as mmsegmentation's second head. A network that is loaded whole then has the
+    checkpoint's metadata as its own.
 
     Args:
         model: a network with the official parameter names, bare or wrapped in ``DataParallel`` or ``torch.compile``.
@@ -146,7 +152,14 @@ def load_checkpoint(model: nn.Module, path_or_name: str | os.PathLike[str], *, s
         InputError: the checkpoint cannot be read, does not fit, or holds values that are not finite.
     """
     path = resolve_checkpoint(path_or_name)
-    return load_weights(model, read_checkpoint(path), path, strict=strict)
+    report = load_weights(model, read_checkpoint(path), path, strict=strict)
+    if strict and isinstance(model, Pretrained):
+        metadata = read_metadata(path_or_name)
+        try:
+            model.metadata = metadata if metadata and not model.disagreement(metadata) else None
+        except InputError:  # a variant of one's own, which no metadata are of
+            model.metadata = None
+    return report
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], path: Path, *, strict: bool = True) -> LoadReport:
@@ -166,7 +179,8 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], path: Path, *,
     own_names = {official_name(name): name for name in own}
     target = {official: own[name] for official, name in own_names.items()}
 
-    left_out = _unused_by_backbone(source, target)
+    left_out = tuple(name for name in source if FOR_TRAINING_ALONE.match(name) and name not in target)
+    left_out += tuple(name for name in _unused_by_backbone(source, target) if name not in left_out)
     source = {name: value for name, value in source.items() if name not in left_out}
     missing = [name for name in target if name not in source]
     unexpected = [name for name in source if name not in target]

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, cast, get_args
@@ -16,19 +13,16 @@ from torch import Tensor, nn
 
 from litehrnet_cuda.classes import CLASS_SETS, ClassSet
 from litehrnet_cuda.errors import InputError
-from litehrnet_cuda.files import written_whole
+from litehrnet_cuda.files import sha256_of, written_whole
 from litehrnet_cuda.keypoints import KEYPOINT_SETS, KeypointSet
 from litehrnet_cuda.models.checkpoint_files import CheckpointMetadata, read_file, write_safetensors
 from litehrnet_cuda.models.checkpoints import (
     load_checkpoint,
     load_weights,
-    published_metadata,
-    read_metadata,
     resolve_checkpoint,
 )
-from litehrnet_cuda.models.identification import describe_weights
+from litehrnet_cuda.models.identification import identify_checkpoint
 from litehrnet_cuda.models.key_layouts import convert_keys, official_name, to_layout
-from litehrnet_cuda.models.published import PUBLISHED, published_as
 from litehrnet_cuda.models.registry import create_model
 from litehrnet_cuda.models.segmentation import SegmentationHead
 
@@ -36,8 +30,6 @@ Target = Literal["litehrnet_cuda", "official", "mmpose"]
 TARGETS: tuple[Target, ...] = get_args(Target)
 _SUFFIXES = {"litehrnet_cuda": (".safetensors",), "official": (".pth", ".pt"), "mmpose": (".pth", ".pt")}
 
-# What training code adds and no prediction needs: mmsegmentation's second head.
-_FOR_TRAINING_ALONE = re.compile(r"auxiliary_head\.")
 _TRIAL_SIZE = (128, 96)  # (height, width) of the random image; every weight has its part in the output for it
 
 
@@ -116,16 +108,15 @@ def convert_checkpoint(
         raise InputError(f"out: expected a name that ends in {_SUFFIXES[target][0]} for {target}, got {out.name}")
     source = resolve_checkpoint(path_or_name)
     raw, beside = read_file(source)
-    source_sha256 = _sha256(source)
-    found, known_by = _described(path_or_name, source, raw, source_sha256)
+    source_sha256 = sha256_of(source)
+    found, known_by = identify_checkpoint(path_or_name, source, raw)
     stated = _agreed(found, variant, task)
     metadata = _with_names(stated, keypoint_set, class_set)
     if input_size is not None:
         metadata = replace(metadata, input_size=input_size)
 
-    weights = {name: tensor for name, tensor in raw.items() if not _FOR_TRAINING_ALONE.match(name)}
     network = _network(metadata)
-    loaded = load_weights(network, weights, source)
+    loaded = load_weights(network, raw, source)
     state = network.state_dict()
     with written_whole(out, durable=True) as draft:
         if target == "litehrnet_cuda":
@@ -136,7 +127,7 @@ def convert_checkpoint(
             torch.save({"meta": {}, "state_dict": to_layout(official, target)}, content)
             draft.write_bytes(content.getvalue())
         _check_outputs(network, draft, metadata, source)
-        out_sha256 = _sha256(draft)
+        out_sha256 = sha256_of(draft)
     return ConversionReport(
         source=source,
         layout=loaded.layout,
@@ -150,26 +141,10 @@ def convert_checkpoint(
         and (keypoint_set, class_set) == (None, None),
         tensors=len(state),
         parameters=sum(parameter.numel() for parameter in network.parameters()),
-        added=len(convert_keys(weights)) - len(weights),
-        left_out=(*beside, *(name for name in raw if name not in weights), *loaded.left_out),
+        added=len(convert_keys(raw)) - len(raw),
+        left_out=(*beside, *loaded.left_out),
         trial_size=_TRIAL_SIZE[::-1],
     )
-
-
-def _described(
-    path_or_name: str | os.PathLike[str], source: Path, weights: Mapping[str, Tensor], sha256: str
-) -> tuple[CheckpointMetadata, str]:
-    """What a checkpoint is of, and where that was learnt."""
-    metadata = read_metadata(path_or_name)
-    if metadata is not None:
-        return metadata, "its name" if os.fspath(path_or_name) in PUBLISHED else "its metadata"
-    entry = published_as(sha256)
-    if entry is not None:
-        return published_metadata(entry), f"its checksum, that of {entry.name}"
-    try:
-        return describe_weights(weights), "the names and shapes of its tensors"
-    except InputError as error:
-        raise InputError(f"{source}: {str(error).removeprefix('state_dict: ')}") from None
 
 
 def _agreed(found: CheckpointMetadata, variant: str | None, task: str | None) -> CheckpointMetadata:
@@ -243,7 +218,3 @@ def _same_bits(a: Tensor, b: Tensor) -> bool:
 
 def _bits(tensor: Tensor) -> Tensor:
     return tensor.contiguous().view(torch.int32) if tensor.is_floating_point() else tensor
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

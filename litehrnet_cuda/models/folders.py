@@ -6,7 +6,6 @@ after a save that was interrupted, is found out.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from litehrnet_cuda.errors import InputError
-from litehrnet_cuda.files import written_whole
+from litehrnet_cuda.files import sha256_of, written_whole
 from litehrnet_cuda.models.checkpoint_files import CheckpointMetadata, write_safetensors
 
 WEIGHTS = "model.safetensors"
@@ -31,7 +30,7 @@ def write_folder(
 ) -> Path:
     """Write weights and what they belong to into a folder, which is created; what else is in it stays.
 
-    Both files are on the disk before the first of them gets its name.
+    The weights get their name first, each file when it is on the disk.
 
     Raises:
         InputError: the place cannot be written to.
@@ -45,7 +44,7 @@ def write_folder(
         config = {
             "format": _FORMAT,
             "version": _VERSION,
-            "weights": {"file": WEIGHTS, "sha256": _sha256(weights_draft)},
+            "weights": {"file": WEIGHTS, "sha256": sha256_of(weights_draft)},
             "network": json.loads(metadata.to_json()),
         }
         config_draft.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
@@ -78,13 +77,9 @@ def read_config(folder: str | os.PathLike[str]) -> CheckpointMetadata:
     weights = file.with_name(WEIGHTS)
     if not weights.is_file():
         raise InputError(f"{weights}: expected the weights that {CONFIG} belongs to, got no such file")
-    if _sha256(weights) != expected:
+    if sha256_of(weights) != expected:
         raise InputError(
             f"{weights}: expected the weights that {CONFIG} was written for, got others, as after a save that was "
             "interrupted; save again, or name this file itself, which says what it is of"
         )
     return metadata
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
 from torch import Tensor, nn
 
 from litehrnet_cuda.errors import InputError
+from litehrnet_cuda.files import sha256_of
 from litehrnet_cuda.models.checkpoint_files import CheckpointMetadata, read_checkpoint
-from litehrnet_cuda.models.checkpoints import read_metadata, resolve_checkpoint
+from litehrnet_cuda.models.checkpoints import published_metadata, read_metadata, resolve_checkpoint
 from litehrnet_cuda.models.key_layouts import detect_segmentation, detect_variant, official_name
 from litehrnet_cuda.models.litehrnet import VARIANTS, LiteHRNet, PoseNetwork
+from litehrnet_cuda.models.published import PUBLISHED, published_as
 from litehrnet_cuda.models.segmentation import SegmentationNetwork
 
 
@@ -28,9 +31,30 @@ def describe_checkpoint(path_or_name: str | os.PathLike[str]) -> CheckpointMetad
     if metadata is not None:
         return metadata
     path = resolve_checkpoint(path_or_name)
-    weights = read_checkpoint(path)
+    return identify_checkpoint(path_or_name, path, read_checkpoint(path))[0]
+
+
+def identify_checkpoint(
+    path_or_name: str | os.PathLike[str], path: Path, weights: Mapping[str, Tensor]
+) -> tuple[CheckpointMetadata, str]:
+    """What a checkpoint that was read is of, and in words where that was learnt: a published file by its checksum.
+
+    Args:
+        path_or_name: as above.
+        path: the file that it stands for.
+        weights: what is in it.
+
+    Raises:
+        InputError: it is of none of the released variants.
+    """
+    metadata = read_metadata(path_or_name)
+    if metadata is not None:
+        return metadata, "its name" if os.fspath(path_or_name) in PUBLISHED else "its metadata"
+    entry = published_as(sha256_of(path))
+    if entry is not None:
+        return published_metadata(entry), f"its checksum, that of {entry.name}"
     try:
-        return describe_weights(weights)
+        return describe_weights(weights), "the names and shapes of its tensors"
     except InputError as error:
         raise InputError(f"{path}: {str(error).removeprefix('state_dict: ')}") from None
 

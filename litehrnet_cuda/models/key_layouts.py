@@ -169,11 +169,11 @@ def detect_variant(state_dict: Mapping[str, Tensor]) -> tuple[str, int | None]:
         for stage in range(len({name.split(".")[1] for name in tensors if name.startswith("backbone.stage")}))
     )
     module_type = "LITE" if any(".cross_resolution_weighting." in name for name in tensors) else "NAIVE"
-    channels = first_branch.shape[0]
+    channels = len(first_branch) if first_branch.dim() else 0
     head = tensors.get(HEAD_WEIGHT)
     for variant in VARIANTS.values():
         if (variant.num_modules, variant.module_type, variant.channels[0]) == (num_modules, module_type, channels):
-            return variant.name, None if head is None else head.shape[0]
+            return variant.name, None if head is None else len(head) if head.dim() else 0
     raise InputError(
         f"state_dict: expected one of {', '.join(VARIANTS)}, got a Lite-HRNet of type {module_type} with {num_modules} "
         f"modules in its stages and {channels} channels in the first branch"

@@ -45,13 +45,22 @@ class Pretrained:
         from litehrnet_cuda.models.folders import write_folder
         from litehrnet_cuda.models.identification import describe_network
 
+        metadata = metadata or self.metadata or describe_network(cast("nn.Module", self))
+        disagreement = self.disagreement(metadata)
+        if disagreement:
+            raise InputError(f"metadata: {disagreement}")
+        return write_folder(cast("nn.Module", self).state_dict(), folder, metadata)
+
+    def disagreement(self, metadata: CheckpointMetadata) -> str:
+        """In what metadata are of another network, in words; nothing if they are of this one."""
+        from litehrnet_cuda.models.identification import describe_network
+
         described = describe_network(cast("nn.Module", self))
-        metadata = metadata or self.metadata or described
         for field in ("variant", "task", "num_outputs", "head", "iterative_head"):
             expected, got = getattr(described, field), getattr(metadata, field)
             if expected != got:
-                raise InputError(f"metadata: expected {field} {expected!r}, as the network has it, got {got!r}")
-        return write_folder(cast("nn.Module", self).state_dict(), folder, metadata)
+                return f"expected {field} {expected!r}, as the network has it, got {got!r}"
+        return ""
 
     @classmethod
     def from_pretrained(

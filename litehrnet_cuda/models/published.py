@@ -6,7 +6,6 @@ Weights belong to their publishers and are never part of this package; :func:`fe
 from __future__ import annotations
 
 import difflib
-import hashlib
 import os
 import re
 import tempfile
@@ -16,6 +15,7 @@ from http.client import HTTPException
 from pathlib import Path
 
 from litehrnet_cuda.errors import InputError
+from litehrnet_cuda.files import sha256_of
 
 CACHE_VARIABLE = "LITEHRNET_CUDA_CACHE"
 
@@ -133,7 +133,7 @@ def fetch(
     entry = PUBLISHED[name]
     folder = default_cache_dir() if cache_dir is None else Path(cache_dir)
     path = folder / entry.file_name
-    if path.is_file() and _sha256(path).startswith(entry.sha256):
+    if path.is_file() and sha256_of(path).startswith(entry.sha256):
         return path
     url = entry.url if base_url is None else f"{base_url.rstrip('/')}/{entry.file_name}"
     unfinished: Path | None = None
@@ -149,7 +149,7 @@ def fetch(
                 raise InputError(
                     f"{url} could not be downloaded ({error}); download it by hand and put it at {path}"
                 ) from None
-        digest = _sha256(unfinished)
+        digest = sha256_of(unfinished)
         if not digest.startswith(entry.sha256):
             raise InputError(
                 f"{url}: expected a file whose SHA-256 begins with {entry.sha256}, got {digest[:16]}...; it was not "
@@ -207,7 +207,3 @@ def _download(url: str, *, progress: bool, timeout: float) -> Iterator[bytes]:
     # http.client takes a connection that ends early for the end of the file when it is read in pieces.
     if total is not None and received != total:
         raise _DownloadError(f"it ended after {received} of {total} bytes")
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

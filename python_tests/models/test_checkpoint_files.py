@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import sys
 import types
 from collections import OrderedDict
@@ -338,3 +339,51 @@ def test_others_may_read_what_the_umask_lets_them(tmp_path: Path) -> None:
 def test_save_needs_the_suffix(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"ends in \.safetensors, got x\.pth"):
         write_safetensors(WEIGHTS, tmp_path / "x.pth", METADATA)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num_outputs": "17"}, "num_outputs: expected a whole number from 0 up, got '17'"),
+        ({"num_outputs": 17.0}, "num_outputs: expected a whole number"),
+        ({"task": "poses"}, "task: expected pose, segmentation or backbone, got 'poses'"),
+        ({"mean": [0.4]}, "mean: expected three finite numbers"),
+        ({"mean": None}, "mean: expected three finite numbers, got None"),
+        ({"std": [0.2, 0.2, 0]}, "std: expected three finite numbers above 0"),
+        ({"input_size": [192]}, "input_size: expected"),
+        ({"iterative_head": "no"}, "iterative_head: expected true or false, got 'no'"),
+        ({"box_convention": "zzz"}, "box_convention: expected official or mmpose1, got 'zzz'"),
+        ({"decoder": 3}, "decoder: expected a name, got 3"),
+    ],
+)
+def test_metadata_that_no_network_has_are_refused(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    content = json.loads(METADATA.to_json()) | change
+    with pytest.raises(InputError, match=re.escape(message)):
+        CheckpointMetadata.from_json(json.dumps(content))
+    save_file(WEIGHTS, tmp_path / "x.safetensors", {"litehrnet_cuda": json.dumps(content)})
+    with pytest.raises(InputError, match=r"x\.safetensors: expected metadata as litehrnet_cuda writes it"):
+        read_metadata(tmp_path / "x.safetensors")
+
+
+@LEGACY
+def test_another_protocol_of_pickle_is_said(zipped: bool, tmp_path: Path) -> None:
+    file = tmp_path / "x.pth"
+    torch.save(WEIGHTS, file, pickle_protocol=4, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(InputError, match="got pickle protocol 4, which is not opened .* save it without pickle_proto"):
+        read_checkpoint(file)
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.eye(3).to_sparse(),
+        torch.empty(3, device="meta"),
+        torch.zeros(3, dtype=torch.complex64),
+        torch.quantize_per_tensor(torch.zeros(3), 0.1, 0, torch.qint8),
+    ],
+    ids=["sparse", "meta", "complex", "quantised"],
+)
+def test_tensors_that_are_no_weights_are_refused(tensor: torch.Tensor, tmp_path: Path) -> None:
+    torch.save({**WEIGHTS, "other": tensor}, tmp_path / "x.pth")
+    with pytest.raises(InputError, match="x.pth: expected dense tensors of real numbers, got another one for 'other'"):
+        read_checkpoint(tmp_path / "x.pth")

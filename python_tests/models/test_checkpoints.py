@@ -266,6 +266,21 @@ def test_metadata_of_published_checkpoints_needs_no_download(monkeypatch: pytest
 # -------------------------------------------------------------------------------------------------------- names
 
 
+def test_what_only_training_needs_is_left_out(tmp_path: Path) -> None:
+    network = create_model("naive_litehrnet_18", "segmentation", num_outputs=3)
+    second = {"auxiliary_head.conv_seg.weight": torch.zeros(3, 40, 1, 1)}
+    torch.save({"state_dict": {**network.state_dict(), **second}}, tmp_path / "x.pth")
+    again = create_model(checkpoint=tmp_path / "x.pth")
+    assert_same(again.state_dict(), network.state_dict())
+    assert load_checkpoint(again, tmp_path / "x.pth").left_out == tuple(second)
+
+
+def test_a_name_that_no_file_can_have() -> None:
+    for call in (create_model, lambda checkpoint: load_checkpoint(nn.Linear(1, 1), checkpoint)):
+        with pytest.raises(InputError, match="expected a checkpoint: File name too long"):
+            call(checkpoint="a" * 300) if call is create_model else call("a" * 300)
+
+
 def test_misspelt_names_and_paths(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"did you mean litehrnet_18_coco_256x192"):
         resolve_checkpoint("litehrnet_18_coco_256x129")

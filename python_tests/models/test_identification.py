@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ from sample_checkpoints import state_of, to_mmpose_1x, to_paddle
 from torch import nn
 
 from litehrnet_cuda.errors import InputError
+from litehrnet_cuda.files import sha256_of
 from litehrnet_cuda.keypoints import COCO
 from litehrnet_cuda.models.checkpoint_files import CheckpointMetadata, write_safetensors
 from litehrnet_cuda.models.identification import describe_checkpoint, describe_network, describe_weights
+from litehrnet_cuda.models.published import PUBLISHED
 from litehrnet_cuda.models.registry import create_model
 
 
@@ -48,6 +51,16 @@ def test_what_a_file_says_comes_first(golden: Path, tmp_path: Path) -> None:
     assert describe_checkpoint(file) == metadata
     torch.save(state_of(golden), tmp_path / "x.pth")
     assert describe_checkpoint(tmp_path / "x.pth") == CheckpointMetadata("litehrnet_18", "pose", 17)
+
+
+def test_a_published_file_is_known_by_its_checksum(
+    golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "downloaded_by_hand.pth"
+    torch.save(state_of(golden), file)
+    entry = replace(PUBLISHED["litehrnet_18_coco_384x288"], url=f"https://x/y-{sha256_of(file)[:8]}_20230101.pth")
+    monkeypatch.setitem(PUBLISHED, entry.name, entry)
+    assert describe_checkpoint(file).input_size == (288, 384)
 
 
 def test_a_published_name_needs_no_download(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from litehrnet_cuda.classes import PERSON
 from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.keypoints import KeypointSet
 from litehrnet_cuda.models.checkpoint_files import CheckpointMetadata
+from litehrnet_cuda.models.checkpoints import load_checkpoint
 from litehrnet_cuda.models.litehrnet import LiteHRNet, PoseNetwork, Variant
 from litehrnet_cuda.models.registry import create_model
 from litehrnet_cuda.models.segmentation import SegmentationNetwork
@@ -59,6 +60,25 @@ def test_what_is_known_about_a_network_travels_with_it(tmp_path: Path) -> None:
     for estimator in (PoseEstimator(again, device="cpu"), PoseEstimator(checkpoint=tmp_path / "second", device="cpu")):
         assert estimator.keypoint_set == TABLE
         assert estimator.input_size == (64, 96)
+
+
+def test_it_travels_also_where_the_network_was_named(tmp_path: Path) -> None:
+    metadata = CheckpointMetadata(NAME, "pose", 2, TABLE, (64, 96), box_convention="official", decoder="dark")
+    folder = create_model(NAME, num_outputs=2).save_pretrained(tmp_path / "first", metadata)
+    network = create_model(NAME, num_outputs=2, checkpoint=folder)
+    assert network.metadata == metadata
+    create_model(NAME, num_outputs=2).save_pretrained(tmp_path / "plain")
+    load_checkpoint(network, tmp_path / "plain")  # which says less
+    assert network.metadata == CheckpointMetadata(NAME, "pose", 2)
+    torch.save(network.state_dict(), tmp_path / "x.pth")  # which says nothing
+    for file, expected in ((folder, metadata), (tmp_path / "x.pth", None)):
+        load_checkpoint(network, file)
+        assert network.metadata == expected
+    # What is known of a whole network is not known of its backbone, nor of one of other joints.
+    assert create_model(NAME, "backbone", checkpoint=folder).metadata is None
+    other = create_model(NAME, num_outputs=3)
+    load_checkpoint(other, folder, strict=False)
+    assert other.metadata is None
 
 
 def test_a_segmenter_from_a_folder(tmp_path: Path) -> None:

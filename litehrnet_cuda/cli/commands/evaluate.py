@@ -202,11 +202,10 @@ def _details(
     found: Evaluation,
     processes: Processes,
 ) -> dict[str, Any]:
-    import hashlib
-
     import torch
 
     from litehrnet_cuda import __version__
+    from litehrnet_cuda.files import sha256_of
     from litehrnet_cuda.models.checkpoints import resolve_checkpoint
 
     return {
@@ -217,7 +216,7 @@ def _details(
         "skipped_images": len(found.skipped),
         "model": estimator.model.variant.name,
         "checkpoint": args.checkpoint,
-        "checkpoint_sha256": hashlib.sha256(resolve_checkpoint(args.checkpoint).read_bytes()).hexdigest(),
+        "checkpoint_sha256": sha256_of(resolve_checkpoint(args.checkpoint)),
         "input_size": list(estimator.input_size),
         "flip_test": estimator.flip_test,
         "processes": processes.count,
