@@ -17,7 +17,7 @@ Draws people with exact key points (different ones to train and to validate with
 scratch on crops of 96x128 pixels, evaluates it on the people it has not seen, and draws what it finds beside the
 truth; then the same for segmentation, which starts from the weights for poses and learns the masks of the people.
 No data are downloaded and no GPU is needed.
-The defaults take a few minutes on two processor cores; equal arguments give equal results on one machine.
+The defaults take about ten minutes on two processor cores; equal arguments give equal results on one machine.
 
 writes
   OUT/data               the drawn people, as a COCO folder
