@@ -91,3 +91,8 @@ CITYSCAPES = ClassSet(
 PERSON = ClassSet("person", ("background", "person"), ((0, 0, 0), (30, 144, 255)), background=0)
 
 CLASS_SETS = {classes.name: classes for classes in (CITYSCAPES, PERSON)}
+
+
+def known_class_set(count: int) -> ClassSet | None:
+    """The first known set of so many classes, if there is one: what outputs are taken to be that nothing names."""
+    return next((known for known in CLASS_SETS.values() if len(known) == count), None)

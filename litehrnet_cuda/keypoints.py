@@ -130,3 +130,8 @@ MPII = KeypointSet(
 MPII_HEAD_BIAS = 0.6
 
 KEYPOINT_SETS = {keypoints.name: keypoints for keypoints in (COCO, MPII)}
+
+
+def known_keypoint_set(count: int) -> KeypointSet | None:
+    """The first known set of so many joints, if there is one: what outputs are taken to be that nothing names."""
+    return next((known for known in KEYPOINT_SETS.values() if len(known) == count), None)

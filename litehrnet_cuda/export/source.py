@@ -9,19 +9,24 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from litehrnet_cuda.classes import CLASS_SETS
 from litehrnet_cuda.errors import InputError
-from litehrnet_cuda.keypoints import KEYPOINT_SETS
 from litehrnet_cuda.models.checkpoints import CheckpointMetadata
 from litehrnet_cuda.models.identification import describe_checkpoint
 from litehrnet_cuda.models.registry import create_model
 
 
 class Source(NamedTuple):
-    """A network with weights, in evaluation mode on the CPU, and what is needed to use it."""
+    """A network with weights, in evaluation mode on the CPU, and what is needed to use it.
+
+    Args:
+        network: the network.
+        metadata: of it; where its checkpoint does not name its joints or classes, with the known ones that are as many.
+        assumed: the name of those, if they are not from the checkpoint; else empty.
+    """
 
     network: nn.Module
     metadata: CheckpointMetadata
+    assumed: str
 
 
 def read_source(checkpoint: str | os.PathLike[str], model: str | None = None) -> Source:
@@ -42,14 +47,7 @@ def read_source(checkpoint: str | os.PathLike[str], model: str | None = None) ->
         options |= {"head": metadata.head or "fcn", "with_head": metadata.iterative_head}
     with torch.inference_mode(False):
         network: Any = create_model(model or metadata.variant, **options)
-    return Source(network.eval().requires_grad_(False), replace(_named(metadata), variant=network.variant.name))
-
-
-def _named(metadata: CheckpointMetadata) -> CheckpointMetadata:
-    """With the joints or classes that are known by their number, where the checkpoint does not say them."""
-    outputs = metadata.num_outputs
-    if metadata.task == "segmentation":
-        classes = next((known for known in CLASS_SETS.values() if len(known) == outputs), None)
-        return replace(metadata, class_set=metadata.class_set or classes)
-    joints = next((known for known in KEYPOINT_SETS.values() if len(known) == outputs), None)
-    return replace(metadata, keypoint_set=metadata.keypoint_set or joints)
+    named = replace(metadata.named(), variant=network.variant.name)
+    names = named.keypoint_set or named.class_set
+    is_assumed = names is not None and (metadata.keypoint_set or metadata.class_set) is None
+    return Source(network.eval().requires_grad_(False), named, names.name if names and is_assumed else "")

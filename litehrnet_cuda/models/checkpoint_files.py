@@ -18,7 +18,7 @@ import pickletools
 import re
 import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -28,10 +28,10 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from litehrnet_cuda.classes import ClassSet
+from litehrnet_cuda.classes import ClassSet, known_class_set
 from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.files import written_whole
-from litehrnet_cuda.keypoints import KeypointSet
+from litehrnet_cuda.keypoints import KeypointSet, known_keypoint_set
 from litehrnet_cuda.models.key_layouts import strip_wrappers
 
 # Where training code keeps the weights, the ones to use first. mmengine writes the averaged weights to "state_dict"
@@ -108,6 +108,14 @@ class CheckpointMetadata:
         ):
             if not right:
                 raise InputError(f"{name}: expected {expected}, got {getattr(self, name)!r:.60}")
+
+    def named(self) -> CheckpointMetadata:
+        """The same, with the known joints or classes that are as many where it names none."""
+        if self.task == "pose":
+            return replace(self, keypoint_set=self.keypoint_set or known_keypoint_set(self.num_outputs))
+        if self.task == "segmentation":
+            return replace(self, class_set=self.class_set or known_class_set(self.num_outputs))
+        return self
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))

@@ -11,10 +11,10 @@ from typing import Literal, cast, get_args
 import torch
 from torch import Tensor, nn
 
-from litehrnet_cuda.classes import CLASS_SETS, ClassSet
+from litehrnet_cuda.classes import ClassSet
 from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.files import sha256_of, written_whole
-from litehrnet_cuda.keypoints import KEYPOINT_SETS, KeypointSet
+from litehrnet_cuda.keypoints import KeypointSet
 from litehrnet_cuda.models.checkpoint_files import CheckpointMetadata, read_file, write_safetensors
 from litehrnet_cuda.models.checkpoints import (
     load_checkpoint,
@@ -169,14 +169,8 @@ def _with_names(
             raise InputError(
                 f"{name}: expected {metadata.num_outputs} as the network has outputs, got {len(passed)} ({passed.name})"
             )
-    count = metadata.num_outputs
-    if metadata.task == "pose":
-        joints = (joints for joints in KEYPOINT_SETS.values() if len(joints) == count)
-        return replace(metadata, keypoint_set=keypoint_set or metadata.keypoint_set or next(joints, None))
-    if metadata.task == "segmentation":
-        classes = (classes for classes in CLASS_SETS.values() if len(classes) == count)
-        return replace(metadata, class_set=class_set or metadata.class_set or next(classes, None))
-    return metadata
+    joints, classes = keypoint_set or metadata.keypoint_set, class_set or metadata.class_set
+    return replace(metadata, keypoint_set=joints, class_set=classes).named()
 
 
 def _network(metadata: CheckpointMetadata) -> nn.Module:

@@ -20,7 +20,7 @@ from litehrnet_cuda.data.transforms import (
     warp_matrix,
 )
 from litehrnet_cuda.errors import InputError, whole_number
-from litehrnet_cuda.keypoints import COCO, KEYPOINT_SETS, KeypointSet
+from litehrnet_cuda.keypoints import KeypointSet, known_keypoint_set
 from litehrnet_cuda.models.litehrnet import PoseNetwork
 from litehrnet_cuda.predictors.arguments import (
     check_boxes,
@@ -241,7 +241,7 @@ def _check_crops(crops: Tensor, centers: Array, scales: Array, input_size: tuple
 
 
 def _known_set(num_outputs: int) -> KeypointSet:
-    for keypoint_set in (COCO, *KEYPOINT_SETS.values()):
-        if len(keypoint_set) == num_outputs:
-            return keypoint_set
-    raise InputError(f"keypoint_set: expected one to be passed, because no known one has {num_outputs} joints")
+    known = known_keypoint_set(num_outputs)
+    if known is None:
+        raise InputError(f"keypoint_set: expected one to be passed, because no known one has {num_outputs} joints")
+    return known

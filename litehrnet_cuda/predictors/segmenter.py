@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from litehrnet_cuda.classes import CLASS_SETS, ClassSet
+from litehrnet_cuda.classes import ClassSet, known_class_set
 from litehrnet_cuda.data.images import read_image
 from litehrnet_cuda.data.transforms import normalize
 from litehrnet_cuda.errors import InputError, whole_number
@@ -214,7 +214,4 @@ def _windows(mode: Mode, window: Any, stride: Any) -> tuple[tuple[int, int], tup
 
 
 def _known_set(num_outputs: int) -> ClassSet:
-    for class_set in CLASS_SETS.values():
-        if len(class_set) == num_outputs:
-            return class_set
-    return ClassSet.numbered(num_outputs)
+    return known_class_set(num_outputs) or ClassSet.numbered(num_outputs)

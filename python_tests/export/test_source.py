@@ -14,7 +14,7 @@ from litehrnet_cuda.models.registry import create_model
 
 
 def test_a_checkpoint_says_what_it_is_of(checkpoint: Path) -> None:
-    network, metadata = read_source(checkpoint)
+    network, metadata, _ = read_source(checkpoint)
     assert (metadata.variant, metadata.input_size) == ("naive_litehrnet_18", (64, 96))
     assert not network.training
     assert not any(parameter.requires_grad for parameter in network.parameters())
@@ -26,7 +26,8 @@ def test_a_checkpoint_says_what_it_is_of(checkpoint: Path) -> None:
 def test_a_checkpoint_that_says_nothing_is_recognised(joints: int, known: object, tmp_path: Path) -> None:
     model = create_model("litehrnet_18", num_outputs=joints)
     torch.save(model.state_dict(), tmp_path / "model.pth")
-    network, metadata = read_source(tmp_path / "model.pth")
+    network, metadata, assumed = read_source(tmp_path / "model.pth")
+    assert assumed == {17: "coco", 16: "mpii", 5: ""}[joints]
     assert (metadata.variant, metadata.task, metadata.num_outputs) == ("litehrnet_18", "pose", joints)
     assert (metadata.keypoint_set, metadata.input_size) == (known, None)
     expected = model.state_dict()
@@ -48,10 +49,10 @@ def test_what_is_no_network_is_refused(checkpoint: Path, tmp_path: Path) -> None
 def test_segmentation_networks_are_recognised(head: str, iterative: bool, tmp_path: Path) -> None:
     model = create_model("naive_litehrnet_18", "segmentation", num_outputs=2, head=head, with_head=iterative)  # type: ignore[call-overload]
     torch.save(model.state_dict(), tmp_path / "model.pth")
-    network, metadata = read_source(tmp_path / "model.pth")
+    network, metadata, _ = read_source(tmp_path / "model.pth")
     assert (metadata.task, metadata.num_outputs, metadata.class_set) == ("segmentation", 2, PERSON)
     assert (metadata.head, metadata.iterative_head) == (head, iterative)
     expected = model.state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in network.state_dict().items())
     save_checkpoint(model, tmp_path / "model.safetensors", metadata)
-    assert read_source(tmp_path / "model.safetensors").metadata == metadata
+    assert read_source(tmp_path / "model.safetensors")[1:] == (metadata, "")

@@ -369,7 +369,7 @@ def test_metadata_that_no_network_has_are_refused(change: dict[str, Any], messag
 def test_another_protocol_of_pickle_is_said(zipped: bool, tmp_path: Path) -> None:
     file = tmp_path / "x.pth"
     torch.save(WEIGHTS, file, pickle_protocol=4, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(InputError, match="got pickle protocol 4, which is not opened .* save it without pickle_proto"):
+    with pytest.raises(InputError, match=r"got pickle protocol 4, which is not opened .* save it without pickle_proto"):
         read_checkpoint(file)
 
 
@@ -385,5 +385,5 @@ def test_another_protocol_of_pickle_is_said(zipped: bool, tmp_path: Path) -> Non
 )
 def test_tensors_that_are_no_weights_are_refused(tensor: torch.Tensor, tmp_path: Path) -> None:
     torch.save({**WEIGHTS, "other": tensor}, tmp_path / "x.pth")
-    with pytest.raises(InputError, match="x.pth: expected dense tensors of real numbers, got another one for 'other'"):
+    with pytest.raises(InputError, match=r"x\.pth: expected dense tensors of real numbers, got another"):
         read_checkpoint(tmp_path / "x.pth")

@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("--int8 and --calibration: expected both or neither, because one needs the other")
     if args.decode in DECODER_NAMES and args.dynamic_size:
         raise InputError("--decode: expected one size, because decoding inside is for one; leave out --dynamic-size")
-    network, metadata = read_source(args.checkpoint, args.model)
+    network, metadata, assumed = read_source(args.checkpoint, args.model)
     if args.decode and (args.decode == CLASSES) != (metadata.task == "segmentation"):
         wanted = "segmentation" if args.decode == CLASSES else "poses"
         raise InputError(f"--decode {args.decode}: expected a network for {wanted}, got one for {metadata.task}")
@@ -95,6 +95,9 @@ def run(args: argparse.Namespace) -> int:
         return 1
     print(f"{out}: {metadata.variant}, {shape}, {out.stat().st_size / 1e6:.1f} MB")
     print(parity)
+    if assumed:
+        what = "joints" if metadata.task == "pose" else "classes"
+        print(f"the checkpoint does not name its {what}: taken to be {assumed}, which are as many")
     if metadata.task == "segmentation" and not args.dynamic_size:
         print(f"images of other sizes will be resized to {size[0]}x{size[1]}; with --dynamic-size they would not")
     return 0
