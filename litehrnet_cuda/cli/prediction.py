@@ -146,6 +146,7 @@ class PosePredictor:
             self._estimator,
             boxes=of_frame,
             detector=self._detector,
+            detector_name=self._detector_name or "detector",
             track=self._track,
             look_every=self._look_every,
             smooth=self._smooth,

@@ -221,13 +221,18 @@ def write_safetensors(
     path = Path(path)
     if path.suffix.lower() != ".safetensors":
         raise InputError(f"path: expected a name that ends in .safetensors, got {path.name}")
+    with written_whole(path, durable=True) as draft:
+        draft.write_bytes(to_safetensors(state_dict, metadata))
+    return path
+
+
+def to_safetensors(state_dict: Mapping[str, Tensor], metadata: CheckpointMetadata) -> bytes:
+    """What :func:`write_safetensors` writes, for a place that is written whole already."""
     # Clones, because safetensors refuses tensors that share memory.
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state_dict.items()}
-    with written_whole(path, durable=True) as draft:
-        # One entry only: safetensors writes several in random order, and equal networks should give equal files. Not
-        # save_file, whose files their owner alone may read.
-        draft.write_bytes(safetensors.torch.save(tensors, {_METADATA_KEY: metadata.to_json()}))
-    return path
+    # One entry only: safetensors writes several in random order, and equal networks should give equal files. Not
+    # save_file, whose files their owner alone may read.
+    return bytes(safetensors.torch.save(tensors, {_METADATA_KEY: metadata.to_json()}))
 
 
 def _with_tuples(value: Any) -> Any:

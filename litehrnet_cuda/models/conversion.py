@@ -15,7 +15,7 @@ from litehrnet_cuda.classes import ClassSet
 from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.files import sha256_of, written_whole
 from litehrnet_cuda.keypoints import KeypointSet
-from litehrnet_cuda.models.checkpoint_files import CheckpointMetadata, read_file, write_safetensors
+from litehrnet_cuda.models.checkpoint_files import CheckpointMetadata, read_file, to_safetensors
 from litehrnet_cuda.models.checkpoints import (
     load_checkpoint,
     load_weights,
@@ -120,7 +120,7 @@ def convert_checkpoint(
     state = network.state_dict()
     with written_whole(out, durable=True) as draft:
         if target == "litehrnet_cuda":
-            write_safetensors(state, draft, metadata)
+            draft.write_bytes(to_safetensors(state, metadata))
         else:
             official = {official_name(name): tensor for name, tensor in state.items()}
             content = io.BytesIO()  # a full disk is an OSError then

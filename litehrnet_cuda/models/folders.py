@@ -16,7 +16,7 @@ from torch import Tensor
 
 from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.files import sha256_of, written_whole
-from litehrnet_cuda.models.checkpoint_files import CheckpointMetadata, write_safetensors
+from litehrnet_cuda.models.checkpoint_files import CheckpointMetadata, to_safetensors
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -40,7 +40,7 @@ def write_folder(
         written_whole(folder / CONFIG, durable=True) as config_draft,
         written_whole(folder / WEIGHTS, durable=True) as weights_draft,
     ):
-        write_safetensors(state_dict, weights_draft, metadata)
+        weights_draft.write_bytes(to_safetensors(state_dict, metadata))
         config = {
             "format": _FORMAT,
             "version": _VERSION,

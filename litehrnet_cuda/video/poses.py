@@ -25,10 +25,9 @@ from litehrnet_cuda.video.threads import read_ahead
 Array = np.ndarray[Any, Any]
 
 SEEN = 0.2  # score of a joint that counts, as in the official rescoring
-_MARGIN = (
-    1 / 8
-)  # on each side: people's boxes in COCO are 1.2 (height) to 1.26 (width) times the extent of their joints
+_MARGIN = 1 / 8  # on each side: people's boxes in COCO are 1.2 (height) to 1.26 (width) times their joints'
 _LEAST_SHARE = 1 / 3  # of the joints have to be seen in somebody who is followed
+_LEAST_SIDE = 8.0  # pixels of the longer side of a followed box; less is nobody, but joints that fell into one place
 _SHRINKS_TO = 0.9  # at most from frame to frame: joints that are hidden for a moment take no people's boxes away
 _DOUBLE = 0.9  # similarity of two poses that are of one person; the official threshold
 
@@ -81,6 +80,7 @@ class VideoPoseEstimator:
         estimator: finds the poses in boxes.
         boxes: by the number of a frame, its boxes; frames without an entry have nobody in them.
         detector: takes an image and returns boxes ``[P, 4]``, or boxes and scores ``[P]``.
+        detector_name: of it, in messages.
         track: follow people by their poses: a frame's boxes come from the poses of the last one.
         look_every: with ``track`` and a detector, frames from one look of the detector to the next, which finds who is
             new; 0 for a look only when nobody is left to follow. Given boxes are always used.
@@ -96,6 +96,7 @@ class VideoPoseEstimator:
         *,
         boxes: Callable[[int], ImageBoxes | None] | None = None,
         detector: Detector | None = None,
+        detector_name: str = "detector",
         track: bool = False,
         look_every: int = 10,
         smooth: bool | Callable[[], OneEuroFilter] = False,
@@ -106,6 +107,7 @@ class VideoPoseEstimator:
         self.min_score = min_score
         self._boxes = boxes
         self._detector = detector
+        self._detector_name = detector_name
         self._track = track
         self._look_every = look_every
         self._new_filter = OneEuroFilter if smooth is True else smooth
@@ -152,7 +154,7 @@ class VideoPoseEstimator:
                 return self._followed
         if self._detector:
             self._since_look = 0
-            return detect(self._detector, frame.image)
+            return detect(self._detector, frame.image, self._detector_name)
         return None if self._boxes is None else Detections()
 
     def _smoothed(self, poses: KeyPoints, numbers: list[int], time: float) -> KeyPoints:
@@ -225,7 +227,7 @@ def _boxes_around(poses: KeyPoints, image: Array) -> Detections:
         low, high = seen.min(axis=0), seen.max(axis=0)
         sides = np.maximum((high - low) * (1 + 2 * _MARGIN), _SHRINKS_TO * (box[2:] - box[:2]))
         middle = (low + high) / 2
-        if not (0 <= middle[0] < width and 0 <= middle[1] < height):
+        if sides.max() < _LEAST_SIDE or not (0 <= middle[0] < width and 0 <= middle[1] < height):
             continue
         boxes.append([*(middle - sides / 2), *(middle + sides / 2)])
         scores.append(score)

@@ -189,13 +189,13 @@ def test_a_file_that_is_something_else_is_not_kept(
     golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.save(state_of(golden), tmp_path / "x.pth")
-    write = conversion.write_safetensors
+    content = conversion.to_safetensors
 
-    def mistaken(state: dict[str, torch.Tensor], path: Path, metadata: CheckpointMetadata) -> Path:
+    def mistaken(state: dict[str, torch.Tensor], metadata: CheckpointMetadata) -> bytes:
         name = "backbone.stage1.2.layers.1.depthwise_convs.1.conv.weight"
-        return write({**state, name: state[name] * 1.001}, path, metadata)
+        return content({**state, name: state[name] * 1.001}, metadata)
 
-    monkeypatch.setattr(conversion, "write_safetensors", mistaken)
+    monkeypatch.setattr(conversion, "to_safetensors", mistaken)
     with pytest.raises(InputError, match="expected a network that computes the same"):
         convert_checkpoint(tmp_path / "x.pth", tmp_path / "x.safetensors")
     assert os.listdir(tmp_path) == ["x.pth"]

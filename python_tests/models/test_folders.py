@@ -58,7 +58,7 @@ def test_a_save_that_fails_leaves_the_old_folder(tmp_path: Path, fails: str, mon
         raise OSError(28, "No space left on device")
 
     if fails == "weights":
-        monkeypatch.setattr(folders, "write_safetensors", full)
+        monkeypatch.setattr(folders, "to_safetensors", full)
     else:
         monkeypatch.setattr(Path, "write_text", full)
     with pytest.raises(InputError, match="No space left on device"):

@@ -140,6 +140,15 @@ def test_who_walks_out_of_the_picture_is_not_followed() -> None:
     assert [len(find(frame(index))) for index in range(6)] == [1, 1, 1, 0, 0, 0]
 
 
+def test_joints_that_fall_into_one_place_are_not_followed() -> None:
+    finder = Finder(lambda index: [(50.0, 50.0, 50.0, 50.0)])
+    given = {0: ImageBoxes([[30, 30, 70, 70]], [1.0])}
+    find = VideoPoseEstimator(finder, boxes=given.get, track=True)  # type: ignore[arg-type]
+    counts = [len(find(frame(index))) for index in range(60)]
+    assert counts[:5] == [1] * 5, "joints that are hidden for a moment take no boxes away"
+    assert counts[-1] == 0
+
+
 def test_two_who_are_followed_into_one_pose_become_one() -> None:
     finder = Finder(lambda index: [(20.0, 10.0, 60.0, 110.0)])
     given = {0: ImageBoxes([[20, 10, 60, 110], [24, 10, 64, 110]], [1.0, 0.5])}
@@ -214,3 +223,5 @@ def test_a_detector_that_is_none_is_said_with_its_frame(tmp_path: Path) -> None:
     estimator = PoseEstimator(SpotNetwork(), device="cpu")
     with pytest.raises(InputError, match=r"frame 0: detector: expected boxes of shape \[P, 4\]"):
         list(estimate_video(file, estimator, detector=lambda image: [1, 2]))
+    with pytest.raises(InputError, match=r"frame 0: mine\.py: expected boxes"):
+        list(estimate_video(file, estimator, detector=lambda image: [1, 2], detector_name="mine.py"))
