@@ -48,7 +48,7 @@ class Segmenter:
         mode: ``"whole"`` puts the whole image through the network, ``"slide"`` windows of it that overlap, whose logits
             are averaged: for images that are much larger than those of the training.
         window: (width, height) of the windows; by default the size that the checkpoint was trained with. Where an
-            image is smaller, so is the window.
+            image is smaller, so is the window; for an ONNX file the image is enlarged to it.
         stride: (width, height) from one window to the next; by default two thirds of the window.
         size: (width, height) that images are resized to fit into, as large as they go with their proportions kept; the
             result is of the image's own size all the same. By default images are taken as they are.

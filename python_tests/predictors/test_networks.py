@@ -110,9 +110,19 @@ def test_windows_have_to_be_what_the_file_takes(files: Path) -> None:
         Segmenter(checkpoint=files / "fixed.onnx", mode="slide", window=(96, 64))
     with pytest.raises(InputError, match="expected multiples of 32 as size, got 100x64"):
         Segmenter(checkpoint=files / "free.onnx", mode="slide", window=(100, 64))
-    segmenter = Segmenter(checkpoint=files / "fixed.onnx", mode="slide")
-    with pytest.raises(InputError, match="expected its size of 64x96, got 60x90"):
-        segmenter(picture(60, 90))
+
+
+@pytest.mark.parametrize("name", ["fixed", "free"])
+def test_images_smaller_than_a_file_s_window_are_enlarged_to_it(name: str, files: Path) -> None:
+    segmenter = Segmenter(checkpoint=files / f"{name}.onnx", mode="slide", window=(64, 96))
+    image = picture(60, 90)
+    expected = Segmenter(checkpoint=files / "model.safetensors", device="cpu", optimize=False)
+    logits = expected._logits(np.asarray(cv2.resize(image, (64, 96), interpolation=cv2.INTER_LINEAR)))
+    (found,) = segmenter._logits(image)
+    # At the window's size, where the network's are at a quarter of it.
+    resized = torch.nn.functional.interpolate(logits[0], size=found.shape[2:], mode="bilinear")
+    torch.testing.assert_close(found, resized, rtol=0, atol=1e-4 * float(logits[0].abs().max()))
+    assert segmenter(image).labels.shape == (90, 60)
 
 
 def test_files_of_the_other_task_are_refused(files: Path) -> None:
