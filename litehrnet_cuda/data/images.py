@@ -16,7 +16,9 @@ from litehrnet_cuda.errors import InputError
 Array = np.ndarray[Any, Any]
 
 _SCAN, _END = 0xDA, 0xD9  # markers of JPEG: start of a scan, end of the image
-_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)  # within a scan's data; the others belong to them
+_MARKER = re.compile(
+    rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL
+)  # that ends a scan's data: 0 stands for a byte 255 in them, restarts are parts of them
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 import _compat_pickle
 import io
 import json
-import math
 import os
 import pickle
 import pickletools
 import re
+import sys
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -99,7 +99,7 @@ class CheckpointMetadata:
             ("variant", "a name", isinstance(self.variant, str)),
             ("task", "pose, segmentation or backbone", self.task in ("pose", "segmentation", "backbone")),
             ("num_outputs", "a whole number from 0 up", _is_count(self.num_outputs, 0)),
-            ("input_size", "(width, height)", size is None or (len(size) == 2 and all(_is_count(n, 1) for n in size))),
+            ("input_size", "(width, height)", size is None or _are_two(size)),
             ("mean", "three finite numbers", _are_three(self.mean)),
             ("std", "three finite numbers above 0", _are_three(self.std) and min(self.std) > 0),
             ("iterative_head", "true or false", isinstance(self.iterative_head, bool)),
@@ -134,9 +134,13 @@ def _is_count(value: Any, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
+def _are_two(values: Any) -> bool:
+    return isinstance(values, tuple) and len(values) == 2 and all(_is_count(value, 1) for value in values)
+
+
 def _are_three(values: Any) -> bool:
     numbers = isinstance(values, tuple) and all(isinstance(value, float | int) for value in values)
-    return numbers and len(values) == 3 and all(map(math.isfinite, values))
+    return numbers and len(values) == 3 and all(abs(value) <= sys.float_info.max for value in values)
 
 
 class FileContent(NamedTuple):

@@ -139,8 +139,8 @@ def load_checkpoint(model: nn.Module, path_or_name: str | os.PathLike[str], *, s
     Every tensor of the network must be in the checkpoint with the same shape, and the other way round; if anything
     differs, the network stays as it is. Values are converted to the network's dtype and device. A backbone
     (:class:`LiteHRNet` itself) loads from the checkpoint of a whole network, whose head it leaves out. What only
-    training needs is left out too, such as mmsegmentation's second head. A network that is loaded whole then has the
-    checkpoint's metadata as its own.
+    training needs is left out too, such as mmsegmentation's second head. A network that is loaded strictly then has the
+    checkpoint's metadata as its own, and else none.
 
     Args:
         model: a network with the official parameter names, bare or wrapped in ``DataParallel`` or ``torch.compile``.
@@ -153,12 +153,9 @@ def load_checkpoint(model: nn.Module, path_or_name: str | os.PathLike[str], *, s
     """
     path = resolve_checkpoint(path_or_name)
     report = load_weights(model, read_checkpoint(path), path, strict=strict)
-    if strict and isinstance(model, Pretrained):
-        metadata = read_metadata(path_or_name)
-        try:
-            model.metadata = metadata if metadata and not model.disagreement(metadata) else None
-        except InputError:  # a variant of one's own, which no metadata are of
-            model.metadata = None
+    if isinstance(model, Pretrained):
+        metadata = read_metadata(path_or_name) if strict else None
+        model.metadata = metadata if metadata and _is_of(metadata, model) else None
     return report
 
 
@@ -220,6 +217,13 @@ def save_checkpoint(model: nn.Module, path: str | os.PathLike[str], metadata: Ch
     return write_safetensors(
         {strip_wrappers(name): value for name, value in model.state_dict().items()}, path, metadata
     )
+
+
+def _is_of(metadata: CheckpointMetadata, model: Pretrained) -> bool:
+    try:
+        return not model.disagreement(metadata)
+    except InputError:  # a variant of one's own, which no metadata are of
+        return False
 
 
 def _in_backbone(name: str) -> bool:

@@ -146,7 +146,8 @@ def detect_segmentation(state_dict: Mapping[str, Tensor]) -> DetectedHead | None
     if classifier is None:
         return None
     head = "fcn" if "decode_head.conv_cat.conv.weight" in tensors else "resize_concat"
-    return DetectedHead(classifier.shape[0], head, any(name.startswith("backbone.head_layer.") for name in tensors))
+    count = len(classifier) if classifier.dim() else 0
+    return DetectedHead(count, head, any(name.startswith("backbone.head_layer.") for name in tensors))
 
 
 def detect_variant(state_dict: Mapping[str, Tensor]) -> tuple[str, int | None]:

@@ -189,6 +189,26 @@ def test_ctrl_c_is_how_a_webcam_ends(predict: Run, camera: Callable[[FakeCapture
     assert len(read_video(out / "webcam0_poses.mp4")) >= count
 
 
+def test_a_camera_that_is_stopped_before_its_first_picture_leaves_nothing(
+    predict: Run, camera: Callable[[FakeCapture], None], out: Path
+) -> None:
+    class Stopped(Endless):
+        sent = False
+
+        def read(self) -> Any:
+            if not self.sent:
+                os.kill(os.getpid(), signal.SIGINT)
+            self.sent = True
+            time.sleep(0.2)
+            return False, None
+
+    camera(Stopped())
+    status, printed, errors = predict("webcam:0")
+    assert (status, errors) == (0, [])
+    assert printed[0].endswith("; nothing is written")
+    assert not out.exists()
+
+
 def test_a_termination_ends_all_cameras(predict: Run, camera: Callable[[FakeCapture], None], out: Path) -> None:
     class Stopped(Endless):
         def read(self) -> Any:

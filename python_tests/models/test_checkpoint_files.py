@@ -348,6 +348,8 @@ def test_save_needs_the_suffix(tmp_path: Path) -> None:
         ({"num_outputs": 17.0}, "num_outputs: expected a whole number"),
         ({"task": "poses"}, "task: expected pose, segmentation or backbone, got 'poses'"),
         ({"mean": [0.4]}, "mean: expected three finite numbers"),
+        ({"mean": [10**400, 1, 1]}, "mean: expected three finite numbers"),
+        ({"input_size": 192}, "input_size: expected (width, height), got 192"),
         ({"mean": None}, "mean: expected three finite numbers, got None"),
         ({"std": [0.2, 0.2, 0]}, "std: expected three finite numbers above 0"),
         ({"input_size": [192]}, "input_size: expected"),

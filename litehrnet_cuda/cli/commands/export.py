@@ -71,10 +71,6 @@ def run(args: argparse.Namespace) -> int:
     if args.decode in DECODER_NAMES:  # so that whoever evaluates the file measures what it gives
         metadata = replace(metadata, decoder=args.decode)
     shape = InputShape(size, args.batch, args.dynamic_size)
-    if kind == ".onnx":
-        from litehrnet_cuda.export.onnx_file import require_packages
-
-        require_packages()
     try:
         if kind == ".onnx":
             from litehrnet_cuda.export.calibration import calibration_images

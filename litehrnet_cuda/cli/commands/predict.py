@@ -136,7 +136,7 @@ def _predict_videos(predictor: Predictor, videos: list[str], out: Path, limit: i
     names = result_names(videos, out, f"_{predictor.label}.mp4")
     for source in videos:
         video, progress, live, damage = out / names[source], Progress(), False, None
-        kept, last = f"{video} and .jsonl", False
+        kept, terminated = f"{video} and .jsonl", False
         try:
             with VideoFrames(source) as frames:
                 live = frames.live
@@ -162,13 +162,13 @@ def _predict_videos(predictor: Predictor, videos: list[str], out: Path, limit: i
             if not live:  # for a camera it is the way to end
                 there = f"; {kept} have the first {progress.frames} frames" if progress.frames else ""
                 raise KeyboardInterrupt(f"interrupted{there}") from None
-            last = isinstance(stop, _Terminated)
+            terminated = isinstance(stop, _Terminated)
         counted = f", {progress.found / max(progress.frames, 1):.1f} {predictor.counted} in each"
         speed = f"{progress.frames} frames, {progress.rate:.1f} per second{counted if predictor.counted else ''}"
-        print(f"{source}: {speed}; {kept}")
+        print(f"{source}: {speed}; {kept if progress.frames else 'nothing is written'}")
         if damage:
             print(f"litehrnet predict: {damage}", file=sys.stderr)
-        if last:
+        if terminated:
             break
 
 
