@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -177,4 +178,8 @@ def connected(device: torch.device) -> Iterator[Processes]:
         yield processes
         processes.wait()  # none leaves while another has something to say to it
     finally:
+        # The group's threads outlive it where something refers to it, as compiled code and modules of torch's do. One
+        # that still waits for Python's lock to let go of its last tensor while Python ends takes the process down with
+        # it: "terminate called without an active exception" (pytorch/pytorch#190489). Here it gets the lock.
+        time.sleep(0.1)
         dist.destroy_process_group()

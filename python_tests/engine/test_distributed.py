@@ -208,6 +208,19 @@ def test_accumulated_batches_exchange_once_and_all_export_the_first_one_s(compil
     assert exported == other_exported == own
 
 
+HELD = """
+import sys, torch, torch.distributed
+from litehrnet_cuda.engine.distributed import connected
+sys.setswitchinterval(5)  # seconds until a thread that waits for Python's lock asks for it
+with connected(torch.device("cpu")):
+    group = torch.distributed.group.WORLD
+"""
+
+
+def test_a_group_that_something_refers_to_ends_with_the_process() -> None:
+    run_processes(4, "-c", HELD)
+
+
 FAULT = """
 import sys, torch
 from pathlib import Path
