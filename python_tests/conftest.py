@@ -34,7 +34,9 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 WORKER_GIB = 4  # memory of a worker and the compilers that it starts
 
 # Tests that take long and share nothing, so that each is work for another worker.
-INDEPENDENT = re.compile(r"::test_mutant\w*_dies\[|/test_ops_memory.py::")
+INDEPENDENT = re.compile(r"::test_mutant\w*_dies\[|/test_ops_memory.py::|/test_packaging.py::")
+# What takes minutes begins first, so that at the end no worker is left alone with it.
+LONG = re.compile(r"/test_packaging.py::|_address_sanitizer|::test_sanitizers\[")
 # Files that would compile the same kernels at the same time.
 SHARED_OBJECTS = re.compile(r"/test_(machine_code|persistent_loads).py::")
 
@@ -59,6 +61,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileSche
 
     config.option.loadscopereorder = False
     return Scheduling(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONG.search(item.nodeid) is None)
 
 
 @pytest.fixture(autouse=True, scope="module")

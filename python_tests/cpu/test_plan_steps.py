@@ -66,9 +66,13 @@ def test_large_maps() -> None:
 @pytest.mark.slow
 def test_steps_and_ops_under_address_sanitizer(tmp_path: Path) -> None:
     """Scratch memory is as large as a step or an op asked for, and NaN, there."""
-    flags = "-fsanitize=address,undefined -fno-sanitize=vptr -fno-sanitize-recover=undefined -g1"
+    # After the build's own flags: what is optimised less takes a third of the time to compile.
+    flags = "-O1 -fsanitize=address,undefined -fno-sanitize=vptr -fno-sanitize-recover=undefined -g1"
+    compiler = tmp_path / "c++"
+    compiler.write_text(f'#!/bin/sh\nexec {emulation.COMPILER} "$@" {flags}\n', encoding="utf-8")
+    compiler.chmod(0o755)
     command = [sys.executable, "setup.py", "build_ext", "--build-lib", str(tmp_path), "--build-temp", str(tmp_path)]
-    variables = {**os.environ, "CXX": f"{emulation.COMPILER} {flags}", "LITEHRNET_CUDA_BUILD": "cpu"}
+    variables = {**os.environ, "CXX": str(compiler), "LITEHRNET_CUDA_BUILD": "cpu"}
     built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=variables)
     assert built.returncode == 0, built.stdout[-4000:] + built.stderr[-4000:]
     (library,) = tmp_path.rglob("_C.so")

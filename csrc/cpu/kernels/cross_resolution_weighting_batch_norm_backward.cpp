@@ -52,12 +52,13 @@ struct Shared {
 template <class A>
 struct Own {
   typename Resolutions<A>::Room room;
-  A *activations, *gates, *row, *added;
+  A *activations, *gates, *row, *added, *transposed;
   Own(Cutter& cutter, const Params& p) : room(cutter, Sizes(p).widest, p.branch[p.branches - 1].width) {
     const Sizes s(p);
     activations = cutter.cut<A>(static_cast<std::int64_t>(s.rows) * s.positions);
     gates = cutter.cut<A>(s.positions + kLanes<A>);
     row = cutter.cut<A>(s.widest), added = cutter.cut<A>(s.widest);
+    transposed = cutter.cut<A>(transposed_elements<A>(most(s.rows, s.channels)));
   }
 };
 
@@ -163,7 +164,7 @@ void run(const Params& p, const Team& team, const PositionSums& given) {
         });
       }
       add_products_of_planes<false>(grad_logits, positions, channels, own.activations, positions, rows,
-                                    static_cast<const A*>(nullptr), positions, grad_w2);
+                                    static_cast<const A*>(nullptr), positions, own.transposed, grad_w2);
       A* grad_hidden = shared.grad_hidden + at;
       matrix_product(StridedMatrix<A>{static_cast<const A*>(p.w2), channels, rows, 1, rows},
                      static_cast<const A*>(nullptr), RegularColumns<A>{grad_logits, positions}, 0, positions,
@@ -186,7 +187,7 @@ void run(const Params& p, const Team& team, const PositionSums& given) {
   });
   finish_norm(p.norm1, p.grad_norm1_weight, p.grad_norm1_bias, rows, shared.hidden_sums, p, positions, shared.hidden);
 
-  place.for_each(groups.count, [&](int group, const Own<A>&) {
+  place.for_each(groups.count, [&](int group, const Own<A>& own) {
     A* grad_w1 = shared.w1 + group * matrix;
     clear(grad_w1, static_cast<int>(matrix));
     for (int image = groups.first(group); image < groups.end(group); ++image) {
@@ -205,7 +206,7 @@ void run(const Params& p, const Team& team, const PositionSums& given) {
         });
       }
       add_products_of_planes<false>(grad_hidden, positions, rows, pooled + first_position(image, 0), positions, channels,
-                                    static_cast<const A*>(nullptr), positions, grad_w1);
+                                    static_cast<const A*>(nullptr), positions, own.transposed, grad_w1);
       matrix_product(StridedMatrix<A>{static_cast<const A*>(p.w1), rows, channels, 1, channels},
                      static_cast<const A*>(nullptr), RegularColumns<A>{grad_hidden, positions}, 0, positions,
                      StoreRegular<false, A>{grad_gates + first_position(image, 0), positions});

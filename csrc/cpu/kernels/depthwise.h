@@ -149,4 +149,37 @@ __attribute__((noinline)) void filter_map(const A* map, const MapShape<A>& shape
     filter_into_rows<2>(map, shape, weights, to);
 }
 
+// The gradient of the pixels, height x width, in dense rows with two vectors to spare: the sum over taps (dy, dx) of
+// tap(dy, dx) g(y, x) where stride * (y, x) + (dy, dx) - 1 is the pixel. `map` holds g, and is that of a convolution
+// with stride 1 of g. With stride 2 a pixel has one, two or four taps, by whether its row and column are even.
+template <class A>
+__attribute__((noinline)) void filter_transposed(const A* map, const MapShape<A>& shape, const FilterWeights<A>& weights,
+                                                 int stride, int height, int width, A* to) {
+  constexpr int lanes = kLanes<A>;
+  if (stride == 1) {
+    FilterWeights<A> turned{{}, 0};  // by half a turn
+    for (int i = 0; i < 9; ++i) turned.tap[i] = weights.tap[8 - i];
+    return filter_into_rows<1>(map, shape, turned, to);
+  }
+  Vector<A> tap[9];
+  for (int i = 0; i < 9; ++i) tap[i] = broadcast(weights.tap[i]);
+  const int pitch = shape.pitch();
+  for (int x = (shape.width - 1) / lanes * lanes; x >= 0; x -= lanes) {
+    const A* at = map + pitch + lanes + x;
+    A* row = to + 2 * x;
+    Vector<A> here = load(at), right = load(at + 1);
+    for (int y = 0; y < height; y += 2) {
+      const Vector<A> even = here * tap[4], odd = fma(right, tap[3], here * tap[5]);
+      store(row, first_in_turn<A>(even, odd)), store(row + lanes, second_in_turn<A>(even, odd));
+      row += width, at += pitch;
+      if (y + 1 == height) break;
+      const Vector<A> below = load(at), below_right = load(at + 1);
+      const Vector<A> lower_even = fma(below, tap[1], here * tap[7]);
+      const Vector<A> lower_odd = fma(below_right, tap[0], fma(below, tap[2], fma(right, tap[6], here * tap[8])));
+      store(row, first_in_turn<A>(lower_even, lower_odd)), store(row + lanes, second_in_turn<A>(lower_even, lower_odd));
+      row += width, here = below, right = below_right;
+    }
+  }
+}
+
 }  // namespace litehrnet::cpu::LITEHRNET_CPU_TARGET

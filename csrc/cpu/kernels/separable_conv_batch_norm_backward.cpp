@@ -51,15 +51,17 @@ struct Shared {
 template <class A>
 struct Own {
   A *grad_mixed, *grad_filtered;  // [K][pitch], [C][pitch]
-  A *gradient_map, *pixel_map, *grad_x;
+  A *gradient_map, *pixel_map, *grad_x, *transposed;
   Own(Cutter& cutter, const Params& p) {
-    const std::int64_t pitch = plane_pitch<A>(Sizes(p).pixels);
+    const Sizes s(p);
+    const std::int64_t pitch = plane_pitch<A>(s.pixels);
     const bool filters = p.depthwise_weight != nullptr;
-    const int elements = filters ? MapShape<A>{p.width, p.height, 1}.elements() : 0;
     grad_mixed = cutter.cut<A>(p.weight == nullptr ? 0 : p.outputs * pitch);
     grad_filtered = cutter.cut<A>(filters ? p.channels * pitch : 0);
-    gradient_map = cutter.cut<A>(elements), pixel_map = cutter.cut<A>(elements);
-    grad_x = cutter.cut<A>(filters ? p.height * p.width + kLanes<A> : 0);
+    transposed = cutter.cut<A>(p.weight == nullptr ? 0 : transposed_elements<A>(p.channels));
+    gradient_map = cutter.cut<A>(filters ? MapShape<A>{s.width, s.height, 1}.elements() : 0);
+    pixel_map = cutter.cut<A>(filters ? MapShape<A>{s.width, s.height, p.stride}.elements() : 0);
+    grad_x = cutter.cut<A>(filters ? p.height * p.width + 2 * kLanes<A> : 0);
   }
 };
 
@@ -119,28 +121,6 @@ struct AddNormGradient {
             broadcast(g.slope), broadcast(g.mean), broadcast(g.shift)};
   }
 };
-
-// A plane of gradients in the padded map of the input's size, zeros where the stride leaves pixels out.
-template <class A>
-LITEHRNET_INLINE void fill_gradient_map(A* map, const MapShape<A>& shape, int stride, const A* gradients, int height,
-                                        int width) {
-  constexpr int lanes = kLanes<A>;
-  const int pitch = shape.pitch();
-  for (int y = 0; y < height; ++y, gradients += width) {
-    A* to = map + (stride * y + 1) * pitch + lanes;
-    for (int x = 0; x < width; x += lanes) {
-      const int count = least(lanes, width - x);
-      Vector<A> v = load(gradients + x);
-      if (count < lanes) v = keep_first<A>(v, count);
-      if (stride == 1) {
-        store(to + x, v);
-      } else {
-        store(to + 2 * x, first_half_with_zeros<A>(v));
-        if (2 * x + lanes < shape.width) store(to + 2 * x + lanes, second_half_with_zeros<A>(v));
-      }
-    }
-  }
-}
 
 template <class T>
 void run(const Params& p, const Team& team) {
@@ -204,7 +184,7 @@ void run(const Params& p, const Team& team) {
       if (filters) {
         const T* filtered = static_cast<const T*>(p.filtered) + static_cast<std::int64_t>(image) * channels * pixels;
         add_products_of_planes<true>(own.grad_mixed, pitch, outputs, filtered, pixels, channels,
-                                     static_cast<const A*>(shared.means), pixels, products);
+                                     static_cast<const A*>(shared.means), pixels, own.transposed, products);
         for (int k = 0; k < outputs; ++k) {
           const A* from = own.grad_mixed + static_cast<std::int64_t>(k) * pitch;
           totals[k] += sum_of<A>(pixels, [&](int i, int lanes) { return load(from + i, lanes); });
@@ -213,7 +193,7 @@ void run(const Params& p, const Team& team) {
       }
       const T* x = static_cast<const T*>(p.x) + image * p.x_image_stride;
       add_products_of_planes<false>(own.grad_mixed, pitch, outputs, x, p.x_plane_stride, channels,
-                                    static_cast<const A*>(nullptr), pixels, products);
+                                    static_cast<const A*>(nullptr), pixels, own.transposed, products);
       if (p.grad_x == nullptr) continue;
       matrix_product(StridedMatrix<A>{weight, outputs, channels, 1, channels}, static_cast<const A*>(nullptr),
                      RegularColumns<A>{own.grad_mixed, pitch}, 0, pixels,
@@ -258,22 +238,22 @@ void run(const Params& p, const Team& team) {
     matrix_product(StridedMatrix<A>{shared.matrix, outputs, channels, 1, channels}, static_cast<const A*>(nullptr),
                    RegularColumns<A>{own.grad_mixed, pitch}, 0, pixels,
                    AddNormGradient<T>{shared.filtered, filtered, own.grad_filtered, pixels, pitch});
-    const MapShape<A> shape{p.width, p.height, 1};
-    clear(own.gradient_map, shape.elements());
-    clear(own.pixel_map, shape.elements());
+    const MapShape<A> gradient_shape{s.width, s.height, 1}, pixel_shape{s.width, s.height, p.stride};
+    clear(own.gradient_map, gradient_shape.elements());
+    clear(own.pixel_map, pixel_shape.elements());
     for (int c = 0; c < channels; ++c) {
       const T* x = static_cast<const T*>(p.x) + image * p.x_image_stride + c * p.x_plane_stride;
-      fill_map(own.pixel_map, shape, 0, p.height, p.width,
+      fill_map(own.pixel_map, pixel_shape, 0, p.height, p.width,
                [&](int y, int i, int lanes) { return load(x + static_cast<std::int64_t>(y) * p.width + i, lanes); });
-      fill_gradient_map(own.gradient_map, shape, p.stride, own.grad_filtered + static_cast<std::int64_t>(c) * pitch,
-                        s.height, s.width);
+      const A* gradients = own.grad_filtered + static_cast<std::int64_t>(c) * pitch;
+      fill_map(own.gradient_map, gradient_shape, 0, s.height, s.width,
+               [&](int y, int i, int) { return load(gradients + y * s.width + i); });
       const std::int64_t number = static_cast<std::int64_t>(image) * channels + c;
-      tap_gradients(own.gradient_map, own.pixel_map, shape, shared.taps + number * 9);
+      tap_gradients(own.gradient_map, own.pixel_map, pixel_shape, shared.taps + number * 9);
       if (p.grad_x == nullptr) continue;
-      FilterWeights<A> turned;  // by half a turn
-      for (int i = 0; i < 9; ++i) turned.tap[i] = static_cast<const A*>(p.depthwise_weight)[c * 9 + 8 - i];
-      turned.bias = 0;
-      filter_map(own.gradient_map, shape, turned, own.grad_x);
+      FilterWeights<A> weights{{}, 0};
+      for (int i = 0; i < 9; ++i) weights.tap[i] = static_cast<const A*>(p.depthwise_weight)[c * 9 + i];
+      filter_transposed(own.gradient_map, gradient_shape, weights, p.stride, p.height, p.width, own.grad_x);
       T* to = static_cast<T*>(p.grad_x) + number * p.height * p.width;
       for_vectors<A>(p.height * p.width, [&](int i, int lanes) { store(to + i, load(own.grad_x + i, lanes), lanes); });
     }

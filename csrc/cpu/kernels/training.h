@@ -156,56 +156,62 @@ struct StridedMatrix {
   }
 };
 
-// sums[i][j] += sum over pixels of a[i] (b[j] - centre[j]), centre = null: nothing is subtracted.
+// Epilogue: y is added to planes at the same distance from one another.
+template <class A>
+struct AddRegular {
+  A* to;
+  std::int64_t stride;
+  struct Row {
+    A* to;
+    LITEHRNET_INLINE void operator()(int pixel, Vector<A> v, int count) const {
+      store(to + pixel, load(to + pixel, count) + v, count);
+    }
+  };
+  LITEHRNET_INLINE Row operator()(int row) const { return {to + row * stride}; }
+};
+
+// to[pixel][column] = planes[column][pixel] - centre[column], centre = null: nothing is subtracted; rows of whole vectors,
+// with anything behind the last column.
 template <bool kCentred, class T>
-__attribute__((noinline)) void add_products_of_planes(const acc_t<T>* a, std::int64_t a_pitch, int rows, const T* b,
-                                                      std::int64_t b_pitch, int columns, const acc_t<T>* centre,
-                                                      int pixels, acc_t<T>* sums) {
+__attribute__((noinline)) void transpose_planes(const T* planes, std::int64_t pitch, int columns,
+                                                const acc_t<T>* centre, int pixels, acc_t<T>* to) {
   using A = acc_t<T>;
-  constexpr int kRows = kManyRegisters ? 4 : 2, kColumns = 4, lanes = kLanes<A>;
-  constexpr int kTogether = kColumns < lanes ? kColumns : lanes;  // columns whose lanes are summed at once
-  for (int j = 0; j < columns; j += kColumns) {
-    const T* right[kColumns];
-    Vector<A> middle[kColumns];
-#pragma GCC unroll 4
-    for (int k = 0; k < kColumns; ++k) {
-      const int column = least(j + k, columns - 1);
-      right[k] = b + column * b_pitch;
-      if constexpr (kCentred) middle[k] = broadcast(centre[column]);
-    }
-    for (int i = 0; i < rows; i += kRows) {
-      const A* left[kRows];
-#pragma GCC unroll 4
-      for (int k = 0; k < kRows; ++k) left[k] = a + least(i + k, rows - 1) * a_pitch;
-      Vector<A> sum[kRows][kColumns] = {};
-      const auto add = [&](int pixel, int count) LITEHRNET_ALWAYS_INLINE {
-        Vector<A> r[kColumns];
-#pragma GCC unroll 4
-        for (int k = 0; k < kColumns; ++k) {
-          r[k] = load(right[k] + pixel, count);
-          if constexpr (kCentred) r[k] -= middle[k];
-        }
-#pragma GCC unroll 4
-        for (int l = 0; l < kRows; ++l) {
-          const Vector<A> v = load(left[l] + pixel, count);  // zeros where pixels do not count
-#pragma GCC unroll 4
-          for (int k = 0; k < kColumns; ++k) sum[l][k] = fma(v, r[k], sum[l][k]);
-        }
-      };
-      int pixel = 0;
-      for (; pixel + lanes <= pixels; pixel += lanes) add(pixel, lanes);
-      if (pixel < pixels) add(pixel, pixels - pixel);
-#pragma GCC unroll 4
-      for (int l = 0; l < kRows; ++l) {
-        if (i + l >= rows) break;
-        A* const to = sums + static_cast<std::int64_t>(i + l) * columns + j;
-#pragma GCC unroll 4
-        for (int k = 0; k < kColumns; k += kTogether) {
-          const int count = least(kTogether, columns - j - k);
-          if (count > 0) store(to + k, sums_of_lanes<kTogether, A>(sum[l] + k) + load(to + k, count), count);
-        }
+  constexpr int lanes = kLanes<A>;
+  const int to_pitch = divide_up(columns, lanes) * lanes;
+  for (int column = 0; column < columns; column += lanes)
+    for (int pixel = 0; pixel < pixels; pixel += lanes) {
+      const int count = least(lanes, pixels - pixel);
+      Vector<A> tile[lanes];
+#pragma GCC unroll 16
+      for (int i = 0; i < lanes; ++i) {
+        const int at = least(column + i, columns - 1);
+        tile[i] = load(planes + at * pitch + pixel, count);
+        if constexpr (kCentred) tile[i] -= broadcast(centre[at]);
       }
+      transpose<A>(tile);
+      for (int i = 0; i < count; ++i) store(to + static_cast<std::int64_t>(pixel + i) * to_pitch + column, tile[i]);
     }
+}
+
+// Pixels of which add_products_of_planes has a transposed copy, and elements of that.
+constexpr int kProductPixels = 96;
+template <class A>
+LITEHRNET_INLINE std::int64_t transposed_elements(int columns) {
+  return static_cast<std::int64_t>(kProductPixels) * divide_up(columns, kLanes<A>) * kLanes<A>;
+}
+
+// sums[i][j] += sum over pixels of a[i] (b[j] - centre[j]), centre = null: nothing is subtracted. A matrix, a, times b
+// transposed: lanes are columns, so that small maps fill them as well, and sums stay in registers over the pixels.
+template <bool kCentred, class T>
+void add_products_of_planes(const acc_t<T>* a, std::int64_t a_pitch, int rows, const T* b, std::int64_t b_pitch,
+                            int columns, const acc_t<T>* centre, int pixels, acc_t<T>* transposed, acc_t<T>* sums) {
+  using A = acc_t<T>;
+  const std::int64_t pitch = divide_up(columns, kLanes<A>) * kLanes<A>;
+  for (int pixel = 0; pixel < pixels; pixel += kProductPixels) {
+    const int count = least(kProductPixels, pixels - pixel);
+    transpose_planes<kCentred>(b + pixel, b_pitch, columns, centre, count, transposed);
+    matrix_product(StridedMatrix<A>{a + pixel, count, rows, a_pitch, 1}, static_cast<const A*>(nullptr),
+                   RegularColumns<A>{transposed, pitch}, 0, columns, AddRegular<A>{sums, columns});
   }
 }
 
@@ -426,22 +432,38 @@ LITEHRNET_INLINE void fill_with_gated(acc_t<T>* map, const MapShape<acc_t<T>>& s
   }
 }
 
-// sums[3 dy + dx] = sum over pixels of g(y, x) p(y + dy - 1, x + dx - 1), both in padded maps with stride 1.
+// sums[3 dy + dx] = sum over the gradient's pixels of g(y, x) p(stride y + dy - 1, stride x + dx - 1). Both are in padded
+// maps: that of g with stride 1, that of p as `shape` says.
 template <class A>
 __attribute__((noinline)) void tap_gradients(const A* gradient, const A* pixels, const MapShape<A>& shape, A* sums) {
+  constexpr int lanes = kLanes<A>;
   const int pitch = shape.pitch();
   Vector<A> sum[9] = {};
-  for (int x = 0; x < shape.width; x += kLanes<A>) {
-    const A* g = gradient + kLanes<A> + x;
-    const A* p = pixels + kLanes<A> + x + pitch;
-    Vector<A> above = load(g), here = load(g + pitch);
-    g += 2 * pitch;
-    for (int y = 0; y < shape.rows; ++y, g += pitch, p += pitch) {
-      const Vector<A> below = load(g), l = load(p - 1), m = load(p), r = load(p + 1);
-      sum[0] = fma(below, l, sum[0]), sum[1] = fma(below, m, sum[1]), sum[2] = fma(below, r, sum[2]);
-      sum[3] = fma(here, l, sum[3]), sum[4] = fma(here, m, sum[4]), sum[5] = fma(here, r, sum[5]);
-      sum[6] = fma(above, l, sum[6]), sum[7] = fma(above, m, sum[7]), sum[8] = fma(above, r, sum[8]);
-      above = here, here = below;
+  for (int x = 0; x < shape.width; x += lanes) {
+    const A* g = gradient + lanes + x;
+    const A* p = pixels + lanes + x;
+    if (shape.stride == 1) {
+      Vector<A> above = load(g), here = load(g + pitch);
+      g += 2 * pitch, p += pitch;
+      for (int y = 0; y < shape.rows; ++y, g += pitch, p += pitch) {
+        const Vector<A> below = load(g), l = load(p - 1), m = load(p), r = load(p + 1);
+        sum[0] = fma(below, l, sum[0]), sum[1] = fma(below, m, sum[1]), sum[2] = fma(below, r, sum[2]);
+        sum[3] = fma(here, l, sum[3]), sum[4] = fma(here, m, sum[4]), sum[5] = fma(here, r, sum[5]);
+        sum[6] = fma(above, l, sum[6]), sum[7] = fma(above, m, sum[7]), sum[8] = fma(above, r, sum[8]);
+        above = here, here = below;
+      }
+      continue;
+    }
+    const A* odd = p + shape.part();
+    Vector<A> l = load(odd - 1), m = load(p), r = load(odd);
+    for (int y = 0; y < shape.rows; ++y) {
+      g += pitch, p += pitch, odd += pitch;
+      const Vector<A> v = load(g);
+      sum[0] = fma(v, l, sum[0]), sum[1] = fma(v, m, sum[1]), sum[2] = fma(v, r, sum[2]);
+      sum[3] = fma(v, load(odd - 1), sum[3]), sum[4] = fma(v, load(p), sum[4]), sum[5] = fma(v, load(odd), sum[5]);
+      p += pitch, odd += pitch;
+      l = load(odd - 1), m = load(p), r = load(odd);
+      sum[6] = fma(v, l, sum[6]), sum[7] = fma(v, m, sum[7]), sum[8] = fma(v, r, sum[8]);
     }
   }
   for (int k = 0; k < 9; ++k) sums[k] = sum_of_lanes(sum[k]);

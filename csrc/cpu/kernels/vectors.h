@@ -311,23 +311,40 @@ LITEHRNET_INLINE Vector<A> odd_lanes(Vector<A> a, Vector<A> b) {
   return every_second<1, A>(a, b, std::make_index_sequence<kLanes<A>>{});
 }
 
-// The first half of the lanes, or the second one, with a zero behind each.
+// Lanes of a and b in turn: those of the first half, of the second one.
 template <int kFirst, class A, std::size_t... kLane>
-LITEHRNET_INLINE Vector<A> with_zeros(Vector<A> v, std::index_sequence<kLane...>) {
+LITEHRNET_INLINE Vector<A> in_turn(Vector<A> a, Vector<A> b, std::index_sequence<kLane...>) {
   constexpr int lanes = static_cast<int>(sizeof...(kLane));
 #if defined(__clang__) || __GNUC__ >= 12
-  return __builtin_shufflevector(v, Vector<A>{}, (kLane % 2 == 0 ? kFirst + static_cast<int>(kLane) / 2 : lanes)...);
+  return __builtin_shufflevector(a, b, (kFirst + static_cast<int>(kLane) / 2 + (kLane % 2 == 0 ? 0 : lanes))...);
 #else
-  return __builtin_shuffle(v, Vector<A>{}, Integers<A>{(kLane % 2 == 0 ? kFirst + static_cast<int>(kLane) / 2 : lanes)...});
+  return __builtin_shuffle(a, b, Integers<A>{(kFirst + static_cast<int>(kLane) / 2 + (kLane % 2 == 0 ? 0 : lanes))...});
 #endif
 }
 template <class A>
-LITEHRNET_INLINE Vector<A> first_half_with_zeros(Vector<A> v) {
-  return with_zeros<0, A>(v, std::make_index_sequence<kLanes<A>>{});
+LITEHRNET_INLINE Vector<A> first_in_turn(Vector<A> a, Vector<A> b) {
+  return in_turn<0, A>(a, b, std::make_index_sequence<kLanes<A>>{});
 }
 template <class A>
-LITEHRNET_INLINE Vector<A> second_half_with_zeros(Vector<A> v) {
-  return with_zeros<kLanes<A> / 2, A>(v, std::make_index_sequence<kLanes<A>>{});
+LITEHRNET_INLINE Vector<A> second_in_turn(Vector<A> a, Vector<A> b) {
+  return in_turn<kLanes<A> / 2, A>(a, b, std::make_index_sequence<kLanes<A>>{});
+}
+
+// Lane i of vector k becomes lane k of vector i: as often as halves are left, two halves take turns.
+template <class A>
+LITEHRNET_INLINE void transpose(Vector<A>* vectors) {
+  constexpr int lanes = kLanes<A>;
+#pragma GCC unroll 4
+  for (int left = lanes; left > 1; left /= 2) {
+    Vector<A> next[lanes];
+#pragma GCC unroll 8
+    for (int i = 0; i < lanes / 2; ++i) {
+      next[2 * i] = first_in_turn<A>(vectors[i], vectors[i + lanes / 2]);
+      next[2 * i + 1] = second_in_turn<A>(vectors[i], vectors[i + lanes / 2]);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < lanes; ++i) vectors[i] = next[i];
+  }
 }
 
 // The lane of `from` that each index names
