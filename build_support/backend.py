@@ -25,9 +25,14 @@ def compiler_wheels() -> tuple[str, ...]:
     return COMPILER if wanted and there_are_some else ()
 
 
-def _requirements(config_settings: Any = None) -> list[str]:
-    # Without setuptools' answer, which is empty: it runs setup.py for it, which looks for what is asked for here.
+# Without setuptools' answers, which are empty: it runs setup.py for them, which looks for what is asked for here.
+def get_requires_for_build_wheel(config_settings: Any = None) -> list[str]:
     return list(compiler_wheels())
 
 
-get_requires_for_build_wheel = get_requires_for_build_editable = get_requires_for_build_sdist = _requirements
+def get_requires_for_build_sdist(config_settings: Any = None) -> list[str]:
+    # Nothing is compiled, but where kernels are insisted on setup.py wants to see a compiler.
+    return list(compiler_wheels()) if os.environ.get("LITEHRNET_CUDA_BUILD") == "1" else []
+
+
+get_requires_for_build_editable = get_requires_for_build_wheel

@@ -79,7 +79,9 @@ def _inside(folder: Path) -> list[Path]:
     except OSError as error:
         raise InputError(f"{folder}: cannot be read: {error.strerror}") from None
     if not files:
-        raise InputError(f"{folder}: expected images ({', '.join(SUFFIXES)}) or videos in the folder, found none")
+        raise InputError(
+            f"{folder}: expected images ({', '.join(SUFFIXES)}) or videos in the folder itself, found none"
+        )
     return files
 
 

@@ -76,6 +76,7 @@ class CocoKeypoints(PoseAnnotations):
                 f"{self.annotation_file}: expected an object with images and annotations, got {kind_of(content)}",
                 "the file cannot be read",
             )
+        self._categories: set[int] = set()  # all of the file's, also those of other joints
         self.category_ids = self._find_categories(content)
         self.images = self._read_images(content)
         self.people = self._read_people(content)
@@ -151,15 +152,17 @@ class CocoKeypoints(PoseAnnotations):
             category = as_object(item, where)
             names = category.get("keypoints")
             named[integer_field(category, "id", where)] = names if isinstance(names, list) else None
+        self._categories.update(named)
         if not any(named.values()):  # many tools leave the joint names out; then every category counts
             fitting = list(named)
         else:
             fitting = [key for key, names in named.items() if names and len(names) == len(self.keypoint_set)]
         if not fitting:
-            counts = sorted({len(names) for names in named.values() if names})
+            counts = ", ".join(map(str, sorted({len(names) for names in named.values() if names})))
             raise DataError(
                 f"{where}: expected one with the {len(self.keypoint_set)} keypoints of {self.keypoint_set.name!r}, got"
-                f" {f'categories with {counts} keypoints' if counts else 'none'}; choose the matching key-point set",
+                f" {f'categories with {counts} keypoints' if counts else 'none'}; choose the matching key-point set, "
+                "or describe the data set, with its joints, in a TOML file (docs/own_data.md)",
                 "no category has these joints",
             )
         for key in fitting:
@@ -209,7 +212,12 @@ class CocoKeypoints(PoseAnnotations):
         if annotation_id in seen:
             raise DataError(f"{where}: the id appears twice", "an id appears twice")
         seen.add(annotation_id)
-        if integer_field(entry, "category_id", where, default=self.category_ids[0]) not in self.category_ids:
+        category = integer_field(entry, "category_id", where, default=self.category_ids[0])
+        if category not in self.category_ids:
+            if category not in self._categories:
+                raise DataError(
+                    f"{where}: category_id {category} is not among the categories", "category_id is of no category"
+                )
             return None
         # One by one, so that whoever collects mistakes gets all of an annotation.
         image = self._noted(self._image_of, entry, where)

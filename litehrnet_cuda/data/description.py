@@ -65,6 +65,11 @@ def read_description(path: str | Path) -> DataDescription:
     """
     path = Path(path)
     content = read_toml(path)
+    if "classes" in content:
+        raise InputError(
+            f"{path}: expected the joints of people, got classes of masks; train such data by a recipe for "
+            "segmentation, as generated_segmentation is"
+        )
     require_known(content, ("name", *_JOINT_KEYS, *SPLITS), str(path))
     splits = read_parts(content, path, _split)
     return DataDescription(path, _keypoint_set(content, path), splits)

@@ -68,6 +68,11 @@ def read_mask_description(path: str | Path) -> MaskDescription:
     """
     path = Path(path)
     content = read_toml(path)
+    if "joints" in content:
+        raise InputError(
+            f"{path}: expected classes of masks, got the joints of people; train such data by a recipe for poses, as "
+            "coco_256x192 is"
+        )
     require_known(content, ("name", *_CLASS_KEYS, *SPLITS), str(path))
     splits = read_parts(content, path, _places)
     return MaskDescription(path, _class_set(content, path), splits)

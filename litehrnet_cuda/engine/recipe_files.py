@@ -112,8 +112,8 @@ def _find(name: str) -> tuple[str, Table]:
             return name, _read_with_base(FOLDER / f"{name.removeprefix(f'{model}_')}.toml") | {"model": model}
     near = _nearest(name, [*known, *(f"{model}_{recipe}" for model in list_models() for recipe in known)])
     raise InputError(
-        f"unknown recipe {name!r:.80}{near}; expected one of {', '.join(known)}, with or without the name of a network "
-        "and _ before it, or a .toml or .json file"
+        f"unknown recipe {name!r:.80}; expected one of {', '.join(known)}, with or without the name of a network and _ "
+        f"before it, or a .toml or .json file{near}"
     )
 
 

@@ -72,4 +72,4 @@ class InputShape:
 
     def __str__(self) -> str:
         size = f"any size in steps of {STRIDE}" if self.free_size else f"{self.size[0]}x{self.size[1]}"
-        return f"{self.batch or 'any number of'} images of {size}"
+        return f"{self.batch or 'any number of'} {'image' if self.batch == 1 else 'images'} of {size}"

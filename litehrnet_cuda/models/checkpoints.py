@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from litehrnet_cuda.errors import InputError
+from litehrnet_cuda.files import sha256_of
 from litehrnet_cuda.keypoints import KEYPOINT_SETS
 from litehrnet_cuda.models.checkpoint_files import (
     CheckpointMetadata,
@@ -31,7 +32,7 @@ from litehrnet_cuda.models.key_layouts import (
     strip_wrappers,
 )
 from litehrnet_cuda.models.pretrained import Pretrained
-from litehrnet_cuda.models.published import PUBLISHED, PublishedCheckpoint, did_you_mean, fetch
+from litehrnet_cuda.models.published import PUBLISHED, PublishedCheckpoint, did_you_mean, fetch, published_as
 
 __all__ = [
     "CheckpointMetadata",
@@ -109,7 +110,7 @@ def read_metadata(path_or_name: str | os.PathLike[str]) -> CheckpointMetadata | 
     """What a checkpoint says about the network that it belongs to; ``None`` where it says nothing.
 
     Files of :func:`save_checkpoint` say it in their header, folders of ``save_pretrained`` in ``config.json``; for
-    names of published checkpoints it is known without a download.
+    names of published checkpoints it is known without a download, and for their files by the checksum.
 
     Raises:
         InputError: there is no such checkpoint, or it cannot be read.
@@ -119,7 +120,12 @@ def read_metadata(path_or_name: str | os.PathLike[str]) -> CheckpointMetadata | 
         return published_metadata(entry)
     if os.path.isfile(os.path.join(path_or_name, CONFIG)):
         return read_config(path_or_name)
-    return _read_file_metadata(resolve_checkpoint(path_or_name))
+    path = resolve_checkpoint(path_or_name)
+    metadata = _read_file_metadata(path)
+    if metadata is None:
+        entry = published_as(sha256_of(path))
+        return None if entry is None else published_metadata(entry)
+    return metadata
 
 
 def published_metadata(entry: PublishedCheckpoint) -> CheckpointMetadata:
@@ -152,10 +158,11 @@ def load_checkpoint(model: nn.Module, path_or_name: str | os.PathLike[str], *, s
         InputError: the checkpoint cannot be read, does not fit, or holds values that are not finite.
     """
     path = resolve_checkpoint(path_or_name)
+    metadata = read_metadata(path_or_name) if strict else None
     report = load_weights(model, read_checkpoint(path), path, strict=strict)
-    if isinstance(model, Pretrained):
-        metadata = read_metadata(path_or_name) if strict else None
-        model.metadata = metadata if metadata and _is_of(metadata, model) else None
+    network = _unwrapped(model)
+    if isinstance(network, Pretrained):
+        network.metadata = metadata if metadata and _is_of(metadata, network) else None
     return report
 
 
@@ -219,6 +226,15 @@ def save_checkpoint(model: nn.Module, path: str | os.PathLike[str], metadata: Ch
     )
 
 
+def _unwrapped(model: nn.Module) -> nn.Module:
+    """The network in ``DataParallel``, ``DistributedDataParallel`` and ``torch.compile``."""
+    for name in ("_orig_mod", "module"):
+        inner = getattr(model, name, None)
+        if isinstance(inner, nn.Module):
+            return _unwrapped(inner)
+    return model
+
+
 def _is_of(metadata: CheckpointMetadata, model: Pretrained) -> bool:
     try:
         return not model.disagreement(metadata)
@@ -280,7 +296,8 @@ def _hints(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> list[s
     outputs = source_outputs or target_outputs
     call = f'create_model("{source_variant}"' + (f", num_outputs={outputs})" if outputs else ")")
     if source_variant != target_variant:
-        return [f"the checkpoint is of {source_variant}, the model is {target_variant}: use {call}"]
+        command = f"--model {source_variant} on the command line"
+        return [f"the checkpoint is of {source_variant}, the model is {target_variant}: use {call}, or {command}"]
     if source_outputs is None and HEAD_WEIGHT in target:
         return ["the checkpoint is of a backbone without a head: strict=False keeps the head of the model"]
     if target_outputs is not None and source_outputs != target_outputs:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.files import sha256_of
 from litehrnet_cuda.models.checkpoint_files import CheckpointMetadata, read_checkpoint
-from litehrnet_cuda.models.checkpoints import published_metadata, read_metadata, resolve_checkpoint
+from litehrnet_cuda.models.checkpoints import read_metadata, resolve_checkpoint
 from litehrnet_cuda.models.key_layouts import detect_segmentation, detect_variant, official_name
 from litehrnet_cuda.models.litehrnet import VARIANTS, LiteHRNet, PoseNetwork
 from litehrnet_cuda.models.published import PUBLISHED, published_as
@@ -49,10 +49,10 @@ def identify_checkpoint(
     """
     metadata = read_metadata(path_or_name)
     if metadata is not None:
-        return metadata, "its name" if os.fspath(path_or_name) in PUBLISHED else "its metadata"
-    entry = published_as(sha256_of(path))
-    if entry is not None:
-        return published_metadata(entry), f"its checksum, that of {entry.name}"
+        if os.fspath(path_or_name) in PUBLISHED:
+            return metadata, "its name"
+        entry = published_as(sha256_of(path))
+        return metadata, "its metadata" if entry is None else f"its checksum, that of {entry.name}"
     try:
         return describe_weights(weights), "the names and shapes of its tensors"
     except InputError as error:

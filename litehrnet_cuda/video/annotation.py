@@ -46,7 +46,7 @@ class Progress:
     @property
     def rate(self) -> float:
         """Frames per second, the first one aside, for which networks are made ready."""
-        return (self.frames - 1) / self.seconds if self.seconds else 0.0
+        return max(self.frames - 1, 0) / self.seconds if self.seconds else 0.0
 
 
 def annotate_video(

@@ -81,6 +81,8 @@ def detect(detector: Detector, image: Array, name: str = "detector") -> Detectio
         raise
     except Exception as error:
         raise InputError(f"{name}: failed with {type(error).__name__}: {error}") from error
+    if found is None:
+        raise InputError(f"{name}: expected boxes of shape [P, 4], or boxes and scores [P], got None; does it return?")
     with_scores = isinstance(found, tuple) and len(found) == 2
     boxes = _numbers(found[0] if with_scores else found, name, "boxes of shape [P, 4], or boxes and scores [P]")
     if boxes.size == 0:
@@ -142,6 +144,7 @@ def _import_file(path: Path) -> Any:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
+        del sys.modules[name]
         raise InputError(f"{path}: cannot be imported: {type(error).__name__}: {error}") from error
     return module
 

@@ -122,13 +122,14 @@ class VideoFrames:
         self._capture.release()
 
     def _live_frames(self) -> Iterator[Frame]:
-        index, failures, start = 0, 0, None
-        last = time.monotonic()
+        index, failures, start, last = 0, 0, None, 0.0
+        failing = 0.0  # since when
         while True:
             read, image = self._capture.read()
             now = time.monotonic()
             if not read:
-                if now - last > _PATIENCE:
+                failing = failing if failures else now
+                if now - failing > _PATIENCE:
                     break
                 failures += 1
                 time.sleep(min(0.01, 1 / self.rate))

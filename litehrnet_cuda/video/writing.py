@@ -79,7 +79,7 @@ class VideoWriter:
             self.count += 1
         self._writer.write(image)
         self.count += 1
-        self._last = image
+        self._last = image.copy()  # the caller may use its memory again
 
     def close(self) -> None:
         """Finishes the file. Without a picture there is none.

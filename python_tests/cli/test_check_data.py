@@ -130,6 +130,9 @@ def test_what_is_no_data_set_is_said(check: Run, coco_folder: Path, tmp_path: Pa
     status, _, errors = check(coco_folder, "--images", tmp_path)
     assert status == 2
     assert "--images: expected a JSON file of annotations as PATH to go with it" in errors
+    status, lines, errors = check(coco_folder, "--out", tmp_path / "samples.txt")
+    assert (status, lines) == (2, [])
+    assert "--out: expected a file that ends with .jpg, " in errors
     (tmp_path / "people.json").write_text('{\n "images": [}')
     status, lines, _ = check(tmp_path / "people.json")
     assert status == 1

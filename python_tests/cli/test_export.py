@@ -129,7 +129,7 @@ def test_a_program_is_written_for_another_size(litehrnet: Run, tmp_path: Path) -
     checkpoint, out = save_small(tmp_path / "small.safetensors"), tmp_path / "small.pt2"
     status, said, errors = litehrnet("export", checkpoint, "--out", out, "--size", "50x70", "--batch", "1")
     assert (status, errors) == (0, "")
-    assert "1 images of 50x70" in said
+    assert "1 image of 50x70" in said
     metadata = read_metadata(checkpoint)
     assert metadata is not None
     assert metadata.input_size == (64, 96)

@@ -137,7 +137,8 @@ def content(*people: dict[str, Any]) -> dict[str, Any]:
 
 def test_all_mistakes_are_collected_and_the_rest_is_read(tmp_path: Path) -> None:
     broken = entry(id=2, image_id=9, bbox=[1, 2, 3], keypoints="none", area=None, iscrowd="no")
-    annotations, problems = read_all(tmp_path, content(entry(id=1), broken, entry(id=1), None, entry(id=3)))
+    other = entry(id=4, category_id=5)
+    annotations, problems = read_all(tmp_path, content(entry(id=1), broken, entry(id=1), None, entry(id=3), other))
     assert [found.annotation_id for found in annotations.people] == [1, 3]
     assert all(problem.is_error for problem in problems)
     assert [problem.kind for problem in problems] == [
@@ -148,6 +149,7 @@ def test_all_mistakes_are_collected_and_the_rest_is_read(tmp_path: Path) -> None
         "iscrowd is not a whole number",
         "an id appears twice",
         "not an object",
+        "category_id is of no category",
     ]
     assert all(problem.message.startswith(str(tmp_path / "people.json")) for problem in problems)
 

@@ -57,17 +57,17 @@ def test_reads_another_key_point_set(read, capsys):
 
 
 def test_leaves_out_whom_nobody_can_learn_from(read):
-    data = read(
-        content(
-            annotation(id=1, keypoints=[0, 0, 0, 0, 0, 0]),
-            annotation(id=2, iscrowd=1),
-            annotation(id=3, bbox=[4, 5, 0, 25]),
-            annotation(id=4, bbox=[100, 100, 20, 20]),
-            annotation(id=5, area=0),
-            annotation(id=6, category_id=2, keypoints=[]),
-            annotation(id=7),
-        )
+    found = content(
+        annotation(id=1, keypoints=[0, 0, 0, 0, 0, 0]),
+        annotation(id=2, iscrowd=1),
+        annotation(id=3, bbox=[4, 5, 0, 25]),
+        annotation(id=4, bbox=[100, 100, 20, 20]),
+        annotation(id=5, area=0),
+        annotation(id=6, category_id=2, keypoints=[]),
+        annotation(id=7),
     )
+    found["categories"].append({"id": 2, "name": "dog"})
+    data = read(found)
     assert [person.annotation_id for person in data.people] == [7]
 
 
@@ -140,7 +140,7 @@ def test_says_what_is_wrong(read, annotations, message):
 
 def test_says_that_the_key_point_set_does_not_fit(read):
     with pytest.raises(
-        InputError, match=r"expected one with the 17 keypoints of 'coco', got categories with \[2\] keypoints"
+        InputError, match=r"expected one with the 17 keypoints of 'coco', got categories with 2 keypoints"
     ):
         read(content(), COCO)
 

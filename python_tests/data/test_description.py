@@ -69,6 +69,7 @@ def test_known_joints_need_only_their_name(known, tmp_path: Path) -> None:
         ('name = "dog"\njoints = []\n' + TRAIN, "joints: expected the name of at least one joint, got none"),
         ('name = "dog"\njoints = ["a", "b", "a"]\n' + TRAIN, "joints: expected different names, got 'a' twice"),
         (JOINTS, r"expected a table \[train\] or \[val\] that says where the data lie, got neither"),
+        ('name = "a"\nclasses = ["b", "c"]\n' + TRAIN, "expected the joints of people, got classes of masks; train "),
         (JOINTS + "flip_pair = []\n" + TRAIN, "flip_pair: unknown key; did you mean 'flip_pairs'?"),
         (JOINTS + "xyz = []\n" + TRAIN, r"xyz: unknown key; known are \['name', 'joints', "),
         (

@@ -60,6 +60,7 @@ def test_known_classes_need_no_names(tmp_path: Path) -> None:
         ('"tree"]', '"tree"]\npalette = [[0, 0, 0]]', "expected 2 colours, one per name, got 1"),
         ('"tree"]', '"tree"]\npalette = 3', "palette: expected a list of colours such as"),
         ('"tree"]', '"tree"]\nclases = 3', "clases: unknown key; did you mean 'classes'?"),
+        ('classes = ["ground", "tree"]', 'joints = ["nose"]', "expected classes of masks, got the joints of people; "),
         ('masks = "b"', "", "train: masks: expected a path relative to this file, got None"),
         ("[train]", "[test]", "test: unknown key"),
         ('[train]\nimages = "a"\nmasks = "b"', "", "expected a table"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from pathlib import Path
 from typing import Any
@@ -51,8 +52,12 @@ def test_a_place_that_cannot_be_written_to_is_said(
     compiled: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(program_module, "_compiled", lambda *_: b"package")
-    (tmp_path / "file").touch()
-    file = tmp_path / "file" / "model.pt2"
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    file = tmp_path / "model.pt2"
     with pytest.raises(InputError, match=r"model\.pt2: cannot be written \(.*\); choose another place"):
         export_program(small_network(), file, METADATA, InputShape(SIZE), compiled=compiled)
 

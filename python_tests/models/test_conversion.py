@@ -16,7 +16,7 @@ from sample_checkpoints import VARIANTS, assert_same, state_of, to_mmpose_1x, to
 from litehrnet_cuda.classes import CITYSCAPES, PERSON
 from litehrnet_cuda.errors import InputError
 from litehrnet_cuda.keypoints import COCO, MPII, KeypointSet
-from litehrnet_cuda.models import conversion, identification
+from litehrnet_cuda.models import checkpoints, conversion, identification
 from litehrnet_cuda.models.checkpoint_files import CheckpointMetadata, read_checkpoint, read_metadata
 from litehrnet_cuda.models.conversion import convert_checkpoint
 from litehrnet_cuda.models.key_layouts import convert_keys
@@ -149,7 +149,8 @@ def test_a_published_file_is_known_by_its_checksum(
     golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.save(state_of(golden, joints=16), tmp_path / "renamed.pth")
-    monkeypatch.setattr(identification, "sha256_of", lambda path: "cabd7984" + 56 * "0")
+    for module in (identification, checkpoints):
+        monkeypatch.setattr(module, "sha256_of", lambda path: "cabd7984" + 56 * "0")
     report = convert_checkpoint(tmp_path / "renamed.pth", tmp_path / "x.safetensors")
     assert report.known_by == "its checksum, that of litehrnet_18_mpii_256x256"
     assert report.metadata == CheckpointMetadata("litehrnet_18", "pose", 16, MPII, (256, 256))

@@ -50,7 +50,7 @@ def test_boxes_are_cut_to_the_image_and_those_outside_left_out() -> None:
 @pytest.mark.parametrize(
     ("found", "message"),
     [
-        (None, "d: expected boxes of shape [P, 4], or boxes and scores [P]"),
+        (None, "d: expected boxes of shape [P, 4], or boxes and scores [P], got None; does it return?"),
         (
             [1, 2, 3, 4],
             "d: expected boxes of shape [P, 4] (left, top, right, bottom), or boxes and scores [P], got [4]",

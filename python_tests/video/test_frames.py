@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -139,6 +140,17 @@ def test_a_camera(opens: Opens, monkeypatch: pytest.MonkeyPatch) -> None:
     assert said is not None
     assert said.startswith("webcam:0: it ended: no more pictures came after frame 3 (")
     assert capture.released
+
+
+def test_a_camera_has_not_ended_while_nobody_asked(opens: Opens, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_PATIENCE", 0.2)
+    opens(FakeCapture(5, broken=(2,), rate=100))
+    found = []
+    with VideoFrames(0) as frames:
+        for frame in frames:
+            found.append(number_of(frame.image))
+            time.sleep(0.3 if len(found) == 2 else 0)
+    assert found == [0, 1, 3, 4]
 
 
 def test_a_camera_without_a_picture_is_said(opens: Opens, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,6 +53,15 @@ def test_a_gap_is_filled_for_ten_seconds_at_most(tmp_path: Path) -> None:
         assert writer.count == 22 + 1 + 2
 
 
+def test_a_gap_shows_the_last_picture_whose_memory_may_be_used_again(tmp_path: Path) -> None:
+    image = np.zeros((32, 32, 3), np.uint8)
+    with VideoWriter(tmp_path / "a.mp4", 10) as writer:
+        writer.write(image, 0)
+        image[:] = 255
+        writer.write(image, 3)
+    assert [round(float(found.mean()) / 255) for found in read_video(tmp_path / "a.mp4")] == [0, 0, 0, 1]
+
+
 @pytest.mark.parametrize("size", [(65, 49), (33, 120), (16, 16)])
 def test_sizes(tmp_path: Path, size: tuple[int, int]) -> None:
     with VideoWriter(tmp_path / "a.mp4", 10) as writer:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 EPILOG = """\
 PATH is a folder with COCO's, MPII's or Cityscapes' layout, or of images and masks, a TOML file that describes a data
-set (docs/own_data.md), or one JSON file of annotations. Of drawn people, --masks looks at the masks.
+set (docs/own_data.md), or one JSON file of annotations of COCO's joints. Of drawn people, --masks looks at the masks.
 
 Errors are what training would stop at or leave out by mistake; warnings may be meant. The picture shows people as they
 are annotated and, beside it, as training would see them, cut out and augmented.
@@ -61,6 +61,8 @@ def run(args: argparse.Namespace) -> int:
     from litehrnet_cuda.data.check import check_splits
     from litehrnet_cuda.data.mask_datasets import has_masks
 
+    if args.out:
+        require_picture(args.out)
     if args.masks or has_masks(args.path):
         return check_masks(args)
     splits = find(args)
@@ -75,6 +77,15 @@ def run(args: argparse.Namespace) -> int:
         drawn = draw(args.out, reports, args)
         print(f"see {args.out}" if drawn else f"no person can be drawn, so {args.out} is not written")
     return verdict(reports.values())
+
+
+def require_picture(file: str) -> None:
+    """Raises :class:`InputError` where the name is not of a picture, before everything is read."""
+    from litehrnet_cuda.data.images import SUFFIXES
+    from litehrnet_cuda.errors import InputError
+
+    if Path(file).suffix.lower() not in SUFFIXES:
+        raise InputError(f"--out: expected a file that ends with {', '.join(SUFFIXES)}, got {file}")
 
 
 def find(args: argparse.Namespace) -> dict[str, Split]:

@@ -60,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
     started = time.monotonic()
     device = choose_device(args.device)
     out = output_folder(args.out)
+    count = args.images + VAL_IMAGES
+    print(f"drawing {count} images with people into {out / 'data'}, unless they are there", flush=True)
     people = generate_splits(
         out / "data",
         train_images=args.images,

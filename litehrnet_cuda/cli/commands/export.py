@@ -94,6 +94,7 @@ def run(args: argparse.Namespace) -> int:
     if assumed:
         what = "joints" if metadata.task == "pose" else "classes"
         print(f"the checkpoint does not name its {what}: taken to be {assumed}, which are as many")
-    if metadata.task == "segmentation" and not args.dynamic_size:
-        print(f"images of other sizes will be resized to {size[0]}x{size[1]}; with --dynamic-size they would not")
+    if metadata.task == "segmentation" and not args.dynamic_size and out.suffix.lower() == ".onnx":
+        resized = f"images of other sizes will be resized to {size[0]}x{size[1]}"
+        print(f"{resized}; with --dynamic-size to the nearest multiples of 32")
     return 0

@@ -132,27 +132,30 @@ def _predict_videos(predictor: Predictor, videos: list[str], out: Path, limit: i
     from litehrnet_cuda.cli.sources import result_names
     from litehrnet_cuda.errors import InputError
     from litehrnet_cuda.video import Progress, VideoFrames, annotate_video, describe_damage
+    from litehrnet_cuda.video.frames import is_live
 
     names = result_names(videos, out, f"_{predictor.label}.mp4")
-    for source in videos:
+    for number, source in enumerate(videos, 1):
         video, progress, live, damage = out / names[source], Progress(), False, None
         kept, terminated = f"{video} and .jsonl", False
         try:
             with VideoFrames(source) as frames:
                 live = frames.live
                 total = min(filter(None, (frames.count, limit)), default=None)
-                annotate_video(
-                    frames,
-                    predictor.video(source),
-                    video=video,
-                    lines=video.with_suffix(".jsonl"),
-                    limit=limit,
-                    watch=functools.partial(
-                        tqdm, desc=Path(source).name, unit=" frames", total=total, leave=False, disable=None
-                    ),
-                    progress=progress,
-                )
-                damage = describe_damage(frames)
+                try:
+                    annotate_video(
+                        frames,
+                        predictor.video(source),
+                        video=video,
+                        lines=video.with_suffix(".jsonl"),
+                        limit=limit,
+                        watch=functools.partial(
+                            tqdm, desc=Path(source).name, unit=" frames", total=total, leave=False, disable=None
+                        ),
+                        progress=progress,
+                    )
+                finally:  # also of a camera that was stopped
+                    damage = describe_damage(frames)
         except InputError as error:
             failures.append(str(error) if source in str(error) else f"{source}: {error}")
             if not progress.frames:
@@ -169,6 +172,9 @@ def _predict_videos(predictor: Predictor, videos: list[str], out: Path, limit: i
         if damage:
             print(f"litehrnet predict: {damage}", file=sys.stderr)
         if terminated:
+            left = [source for source in videos[number:] if not is_live(source)]
+            if left:
+                failures.append(f"ended from outside before {', '.join(left)}")
             break
 
 
@@ -179,8 +185,8 @@ def _not_left_empty(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(OSError):  # one is not empty
-            for place in new:
+        for place in new:
+            with suppress(OSError):  # it is not empty, or was never made
                 place.rmdir()
 
 

@@ -6,9 +6,11 @@ import json
 import os
 import re
 import shutil
+import signal
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -122,7 +124,23 @@ def _map(draw: Callable[[int], Entry], count: int, workers: int) -> Iterator[Ent
         return
     # "spawn": a forked child of a process with running threads (as torch's) may hang.
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(draw, range(count), chunksize=8)
+        # Ctrl-C reaches all processes, and one that it stopped in the middle of an answer would be waited for without
+        # end. They inherit that it is blocked.
+        with _blocked_interrupts():
+            entries = pool.map(draw, range(count), chunksize=8)
+        yield from entries
+
+
+@contextmanager
+def _blocked_interrupts() -> Iterator[None]:
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _draw_files(

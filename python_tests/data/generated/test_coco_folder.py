@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -92,6 +94,15 @@ def test_an_interrupted_run_leaves_nothing_that_looks_finished(tmp_path: Path) -
         write_coco(tmp_path, 4, progress=stop)
     assert not list(tmp_path.rglob("*.json"))
     assert not list(tmp_path.rglob("*.jpg"))
+
+
+def test_ctrl_c_is_not_for_the_processes_that_draw(tmp_path: Path) -> None:
+    def interrupt_them(done: int) -> None:
+        for process in multiprocessing.active_children() if done < 20 else ():
+            assert process.pid is not None
+            os.kill(process.pid, signal.SIGINT)
+
+    write_coco(tmp_path, 40, workers=2, progress=interrupt_them)
 
 
 def test_a_killed_run_leaves_only_a_hidden_draft_that_the_next_run_removes(tmp_path: Path) -> None:
