@@ -194,18 +194,18 @@ class VideoFrames:
 
 def describe_damage(frames: VideoFrames, places: int = 3) -> str | None:
     """One sentence on the frames that could not be read, or None if there were none."""
-    damage = frames.damage
-    if damage.ended:
-        index, seconds = damage.after[-1]
-        return f"{frames.name}: it ended: no more pictures came after frame {index} ({seconds:.2f} s)"
-    if not damage.missing:
-        return None
+    damage, said = frames.damage, []
     where = [
         f"after frame {index} ({seconds:.2f} s)" if index >= 0 else "at the begin" for index, seconds in damage.after
     ]
-    more = f" and in {len(where) - places} more places" if len(where) > places else ""
-    of = f" of {frames.count}" if frames.count else ""
-    return f"{frames.name}: skipped {damage.missing}{of} frames that cannot be read, {', '.join(where[:places])}{more}"
+    end = where.pop() if damage.ended else ""
+    if damage.missing:
+        more = f" and in {len(where) - places} more places" if len(where) > places else ""
+        of = f" of {frames.count}" if frames.count else ""
+        said.append(f"skipped {damage.missing}{of} frames that cannot be read, {', '.join(where[:places])}{more}")
+    if end:
+        said.append(f"it ended: no more pictures came {end}")
+    return f"{frames.name}: {'; '.join(said)}" if said else None
 
 
 def quiet_ffmpeg() -> None:
