@@ -195,17 +195,10 @@ def kernel_step(
     command += ["-Xcompiler", f"-fPIC,-fvisibility=hidden,{warnings}", "-Xptxas", "-v"]
     # Kernels stay optimised for debugging, or compute-sanitizer and profilers would see other kernels than users run.
     command += ["-lineinfo", "-Werror", "all-warnings"] if debug else ["-DNDEBUG"]
-    codes: dict[str, list[str]] = {}  # by the virtual architecture that they are made of
     for architecture in architectures:
         number = architecture.removesuffix("+PTX").replace(".", "")
-        # What 8.6 adds to 8.0 is not in PTX, whose optimisation takes most of the time: made of that of 8.0, its code
-        # is the same, instruction by instruction.
-        virtual = "80" if architecture == "8.6" and "8.0" in architectures else number
-        codes.setdefault(virtual, []).append(f"sm_{number}")
-        if architecture.endswith("+PTX"):
-            codes[virtual].append(f"compute_{number}")
-    for virtual, real in codes.items():
-        command += ["-gencode", f"arch=compute_{virtual},code=[{','.join(real)}]"]
+        codes = [f"sm_{number}", f"compute_{number}"] if architecture.endswith("+PTX") else [f"sm_{number}"]
+        command += ["-gencode", f"arch=compute_{number},code=[{','.join(codes)}]"]
     return Step((*command, "-c", source), version_of([toolkit.nvcc]) + version_of(cxx))
 
 
