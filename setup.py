@@ -202,8 +202,6 @@ class BuildLibrary(build_ext):
         debug = enabled("LITEHRNET_CUDA_DEBUG")
         flags = ["-std=c++17", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Icsrc"]
         flags += ["-O0", "-g", "-Werror"] if debug else ["-O3", "-DNDEBUG"]
-        if TOOLKIT is not None and TOOLKIT.include is not None:
-            flags += ["-isystem", str(TOOLKIT.include)]
         core_flags = [f'-DLITEHRNET_VERSION="{self.distribution.get_version()}"']
         if TOOLKIT is not None:
             core_flags += [f'-DLITEHRNET_CUDA_VERSION="{TOOLKIT.version_text}"']
@@ -211,8 +209,11 @@ class BuildLibrary(build_ext):
         torch_flags = ["-isystem", str(TORCH / "include"), "-DTORCH_STABLE_ONLY"]
         torch_flags += [f"-DTORCH_TARGET_VERSION=0x{OLDEST_TORCH[0]:02x}{OLDEST_TORCH[1]:02x}000000000000ULL"]
         identity = version_of(COMPILER) + (TORCH / "version.py").read_text(encoding="utf-8")
-        identity += TOOLKIT.version_text if TOOLKIT else ""
+        # Of the toolkit only what sees it depends, so that builds with and without kernels share the rest.
+        cuda_flags = ["-isystem", str(TOOLKIT.include)] if TOOLKIT and TOOLKIT.include else []
+        cuda_identity = identity + (TOOLKIT.version_text if TOOLKIT else "")
 
+        adapters = expand(*ADAPTER_SOURCES)
         kernels, core, cpu_kernels = expand(*CUDA_SOURCES), expand(*CORE_SOURCES), expand(*CPU_KERNEL_SOURCES)
         cpu_adapters = expand(*CPU_ADAPTER_SOURCES)
         steps = []
@@ -225,6 +226,8 @@ class BuildLibrary(build_ext):
             elif source in cpu_kernels:
                 for special in cpu_kernel_flags(platform.machine()).values():
                     steps.append(Step((*COMPILER, *flags, *special, "-c", source), identity))
+            elif source in adapters:
+                steps.append(Step((*COMPILER, *flags, *cuda_flags, *torch_flags, "-c", source), cuda_identity))
             else:
                 special = core_flags if source in core else torch_flags
                 special = [*special, "-DLITEHRNET_CPU"] if source in cpu_adapters else special
