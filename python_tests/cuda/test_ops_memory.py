@@ -67,7 +67,7 @@ def test_layouts(dtype: str) -> None:
     [
         # Every size of an element; bfloat16 runs the code of float16.
         (
-            ["two_exact", "overlapping", "one_pixel", "width_65"],
+            ["two_exact", "overlapping", "one_pixel", "width_17", "width_65"],
             [torch.float32, torch.float16, torch.float64],
             ["contiguous"],
         ),

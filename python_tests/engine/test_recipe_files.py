@@ -132,6 +132,7 @@ def test_values_are_json_or_text(text: str, value: Any) -> None:
             "coco_256x129",
             "unknown recipe 'coco_256x129'; expected one of cityscapes_512x1024, ",
         ),
+        ("coco_256x129", "or a .toml or .json file; did you mean 'coco_256x192'?"),
         ("litehrnet_81_coco_256x192", "did you mean 'litehrnet_18_coco_256x192'?"),
         ("absent.toml", "absent.toml: expected a recipe, and it cannot be read: No such file"),
     ],
