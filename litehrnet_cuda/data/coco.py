@@ -76,7 +76,7 @@ class CocoKeypoints(PoseAnnotations):
                 f"{self.annotation_file}: expected an object with images and annotations, got {kind_of(content)}",
                 "the file cannot be read",
             )
-        self._categories: set[int] = set()  # all of the file's, as the next line finds them, those of other joints too
+        self._categories: set[int] = set()  # all of the file's, also those of other joints
         self.category_ids = self._find_categories(content)
         self.images = self._read_images(content)
         self.people = self._read_people(content)
