@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 EPILOG = """\
 PATH is a folder with COCO's, MPII's or Cityscapes' layout, or of images and masks, a TOML file that describes a data
-set (docs/own_data.md), or one JSON file of annotations of COCO's or MPII's joints. Of drawn people, --masks looks at the
-masks.
+set (docs/own_data.md), or one JSON file of annotations of COCO's or MPII's joints. Of drawn people, --masks looks at
+the masks.
 
 Errors are what training would stop at or leave out by mistake; warnings may be meant. The picture shows people as they
 are annotated and, beside it, as training would see them, cut out and augmented.
