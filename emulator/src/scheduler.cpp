@@ -113,6 +113,7 @@ void Launch::start(Block& block, std::uint32_t rank) {
   block.ready.clear();
   block.next = 0;
   block.threads.resize(threads_per_block());
+  block.warps.assign((block.threads.size() + 31) / 32, {});
   for (unsigned i = 0; i < block.threads.size(); ++i) {
     Thread& thread = block.threads[i];
     thread.thread_index = index_of(i, block_);
@@ -122,6 +123,7 @@ void Launch::start(Block& block, std::uint32_t rank) {
     thread.block = &block;
     thread.rank = i;
     thread.lane = i % 32;
+    block.warp_of(thread).existing |= thread.bit();
     make_ready(thread);
   }
   shuffle_ready(block, 0);
@@ -165,6 +167,7 @@ void Launch::enter() {
 void Launch::exit(Thread& thread) {
   Block& block = *thread.block;
   thread.state = State::exited;
+  block.warp_of(thread).exited |= thread.bit();
   ++block.exited;
   complete_collectives(*this, thread);
   if (block.at_barrier != 0 && block.at_barrier == block.alive()) release_barrier(block);
@@ -173,8 +176,13 @@ void Launch::exit(Thread& thread) {
 void Launch::suspend(Thread& thread) { switch_context(thread.context, host_); }
 
 void Launch::make_ready(Thread& thread) {
-  thread.state = State::ready;
+  leave_collective(thread);
   thread.block->ready.push_back(&thread);
+}
+
+void Launch::leave_collective(Thread& thread) {
+  thread.state = State::ready;
+  thread.block->warp_of(thread).at_collective &= ~thread.bit();
 }
 
 void Launch::shuffle_ready(Block& block, std::size_t first) {

@@ -46,12 +46,23 @@ struct Thread : Coordinates {
   std::array<std::uint32_t, 32> known = {};
 
   unsigned warp() const { return rank / 32; }
+  unsigned bit() const { return 1u << lane; }
+};
+
+// Lanes, a bit each: at every collective one asks for them, and looking at 32 threads would take longer than the rest.
+struct Warp {
+  unsigned existing = 0;
+  unsigned exited = 0;
+  unsigned at_collective = 0;
+
+  unsigned alive() const { return existing & ~exited; }
 };
 
 struct Block {
   std::uint32_t rank = 0;  // in the grid
   uint3 index = {0, 0, 0};
   std::vector<Thread> threads;
+  std::vector<Warp> warps;
   std::vector<Thread*> ready;
   std::size_t next = 0;  // in `ready`
   unsigned exited = 0;
@@ -68,6 +79,7 @@ struct Block {
 
   bool over() const { return exited == threads.size(); }
   unsigned alive() const { return static_cast<unsigned>(threads.size()) - exited; }
+  Warp& warp_of(const Thread& thread) { return warps[thread.warp()]; }
 };
 
 class Launch {
@@ -88,6 +100,7 @@ class Launch {
   // Called by the running thread.
   void suspend(Thread& thread);  // comes back when make_ready() has been called for it
   void make_ready(Thread& thread);
+  void leave_collective(Thread& thread);  // for the running thread: make_ready() does it for others
   void shuffle_ready(Block& block, std::size_t first);  // in the order that the seed asks for
   BarrierResult block_barrier(Thread& thread, int predicate, Location at);
   void grid_barrier(Thread& thread, Location at);

@@ -14,17 +14,7 @@ void for_each_lane(unsigned mask, Visit visit) {
   for (; mask != 0; mask &= mask - 1) visit(static_cast<unsigned>(__builtin_ctz(mask)));
 }
 
-unsigned warp_size(const Thread& thread) {
-  return std::min(32u, static_cast<unsigned>(thread.block->threads.size()) - thread.warp() * 32);
-}
-
 Thread* first_lane(Thread& thread) { return &thread.block->threads[thread.warp() * 32]; }
-
-unsigned alive_lanes(Thread* lanes, unsigned size) {
-  unsigned alive = 0;
-  for (unsigned lane = 0; lane < size; ++lane) alive |= (lanes[lane].state != State::exited ? 1u : 0u) << lane;
-  return alive;
-}
 
 // The lane whose value a shuffle gives to this lane.
 unsigned source_lane(const Thread& thread) {
@@ -125,34 +115,35 @@ void check_same_collective(Thread* lanes, unsigned mask) {
 }
 
 // The lanes that wait with this mask go on if all lanes that the mask names and that have not ended are here.
-bool complete(Thread* lanes, unsigned mask, unsigned alive) {
-  const unsigned expected = mask & alive;
-  bool all_here = expected != 0;
-  for_each_lane(expected, [&](unsigned lane) {
-    all_here = all_here && lanes[lane].state == State::at_collective && lanes[lane].request.mask == mask;
-  });
-  if (!all_here) return false;
+bool complete(Thread* lanes, const Warp& warp, unsigned mask) {
+  const unsigned expected = mask & warp.alive();
+  if (expected == 0 || (expected & ~warp.at_collective) != 0) return false;
+  bool same_mask = true;
+  for_each_lane(expected, [&](unsigned lane) { same_mask = same_mask && lanes[lane].request.mask == mask; });
+  if (!same_mask) return false;
   check_same_collective(lanes, expected);
-  exchange(lanes, expected, alive);
+  exchange(lanes, expected, warp.alive());
   if (lanes[__builtin_ctz(expected)].request.kind == Collective::synchronise) {
     memory_checks().warp_barrier(lanes, expected);
   }
   return true;
 }
 
+void release(Launch& launch, Block& block, Thread* lanes, unsigned released) {
+  const std::size_t ready = block.ready.size();
+  for_each_lane(released, [&](unsigned lane) { launch.make_ready(lanes[lane]); });
+  launch.shuffle_ready(block, ready);
+}
+
 }  // namespace
 
 void complete_collectives(Launch& launch, Thread& thread) {
   Thread* lanes = first_lane(thread);
-  const unsigned size = warp_size(thread);
-  const unsigned alive = alive_lanes(lanes, size);
-  for (unsigned lane = 0; lane < size; ++lane) {
-    if (lanes[lane].state != State::at_collective) continue;
+  const Warp& warp = thread.block->warp_of(thread);
+  for (unsigned lane = 0; lane < 32; ++lane) {
+    if ((warp.at_collective >> lane & 1u) == 0) continue;
     const unsigned mask = lanes[lane].request.mask;
-    if (!complete(lanes, mask, alive)) continue;
-    const std::size_t ready = thread.block->ready.size();
-    for_each_lane(mask & alive, [&](unsigned released) { launch.make_ready(lanes[released]); });
-    launch.shuffle_ready(*thread.block, ready);
+    if (complete(lanes, warp, mask)) release(launch, *thread.block, lanes, mask & warp.alive());
   }
 }
 
@@ -160,33 +151,29 @@ std::uint64_t warp_collective(Collective kind, unsigned mask, std::uint64_t valu
                               Location at) {
   Launch& launch = *current_launch();
   Thread& thread = *current_thread();
-  const unsigned size = warp_size(thread);
-  const unsigned existing = 0xffffffffu >> (32 - size);
-  if ((mask & ~existing) != 0) {
+  Warp& warp = thread.block->warp_of(thread);
+  if ((mask & ~warp.existing) != 0) {
+    const int size = __builtin_popcount(warp.existing);
     report("mask names absent lanes",
            "the mask names lanes that the warp of " + std::to_string(size) + " threads does not have", {at});
-    mask &= existing;
+    mask &= warp.existing;
   }
-  if ((mask >> thread.lane & 1u) == 0) {
+  if ((mask & thread.bit()) == 0) {
     report("mask omits the caller", "the mask does not name the calling lane", {at});
     launch.abandon(cudaErrorLaunchFailure);
   }
   thread.request = {kind, mask, value, argument, width};
   thread.state = State::at_collective;
   thread.waits_at = at;
+  warp.at_collective |= thread.bit();
 
   Thread* lanes = first_lane(thread);
-  const unsigned alive = alive_lanes(lanes, size);
-  if (complete(lanes, mask, alive)) {
+  if (complete(lanes, warp, mask)) {
     // In natural order the last lane to arrive goes on at once, which saves a switch; the others follow in the queue.
     const bool natural = settings().seed == 0;
-    const std::size_t ready = thread.block->ready.size();
-    for_each_lane(mask & alive, [&](unsigned lane) {
-      if (!natural || lane != thread.lane) launch.make_ready(lanes[lane]);
-    });
-    launch.shuffle_ready(*thread.block, ready);
+    release(launch, *thread.block, lanes, mask & warp.alive() & ~(natural ? thread.bit() : 0));
     if (natural) {
-      thread.state = State::ready;
+      launch.leave_collective(thread);
       return thread.result;
     }
   }
