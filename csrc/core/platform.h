@@ -1,4 +1,4 @@
-// The one file that differs between nvcc and the emulator, and the one way in which kernels are launched.
+// What differs between nvcc and the emulator, but for grid.cuh, and the one way in which kernels are launched.
 #pragma once
 
 #include <atomic>
@@ -9,7 +9,6 @@
 #ifdef LITEHRNET_EMULATED
 #include "emulator.h"
 #else
-#include <cooperative_groups.h>
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>

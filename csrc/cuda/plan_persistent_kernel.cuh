@@ -13,6 +13,7 @@
 #pragma once
 
 #define LITEHRNET_TILE_LOOP
+#include "core/grid.cuh"
 #include "cuda/plan_fuse_downward.cuh"
 #include "cuda/plan_fuse_upward.cuh"
 #include "cuda/plan_gated_depthwise.cuh"
